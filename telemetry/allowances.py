@@ -110,14 +110,18 @@ class BudgetAllowance:
         self.free -= amount
         return self._reserved(amount)
 
-    def overdraw(self, amount: int, *, is_late: bool = False) -> BudgetReservation | None:
+    def overdraw(
+        self, amount: int, *, is_late: bool = False, most: int | None = None
+    ) -> BudgetReservation | None:
         """Return a reservation although nothing is granted: soft, store away, one lease at most.
 
         Args:
             is_late: the caller waited for a word under way as long as it can.
+            most: instead of one lease.
         """
         is_away = is_late or self.is_unknown
-        if self.is_hard or not is_away or self.extra + amount > self.lease:
+        most = self.lease if most is None else most
+        if self.is_hard or not is_away or self.extra + amount > most:
             return None
         self.extra += amount
         self.extra_in_all += amount

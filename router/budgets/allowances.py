@@ -19,7 +19,7 @@ from functools import partial
 from msgspec import Struct
 
 from router.budgets.claims import BudgetClaim, Claims
-from router.budgets.holdings import AccountWord, HeldAccount, Holdings
+from router.budgets.holdings import AccountClaim, AccountWord, HeldAccount, Holdings
 from router.budgets.standings import BudgetStanding, told
 from router.budgets.take_line import STOP_S, TakeLine
 from router.errors import BudgetAway, BudgetSpent, DispatchError
@@ -166,7 +166,7 @@ class Allowances:
             if account.allowance.may_ask(0, now_s):
                 self._say(account, now_s)
 
-    def is_spent(self, claim: BudgetClaim) -> bool:
+    def is_spent(self, claim: AccountClaim) -> bool:
         """Return whether nothing is left of an account, by what is known here.
 
         What goes unbacked counts as spent while it is under way.
@@ -179,10 +179,15 @@ class Allowances:
 
     def active(self) -> list[BudgetClaim]:
         """Return those with a limit that were reserved from lately, and have not ended."""
-        now_s, live = self._clock(), self._held.live.values()
-        return [a.claim for a in live if now_s < a.claim.ends_s and a.claim.limit < MAX_AMOUNT]
+        now_s = self._clock()
+        claims = [account.claim for account in self._held.live.values()]
+        return [
+            claim
+            for claim in claims
+            if isinstance(claim, BudgetClaim) and now_s < claim.ends_s and claim.limit < MAX_AMOUNT
+        ]
 
-    def standing(self, claim: BudgetClaim) -> BudgetStanding:
+    def standing(self, claim: AccountClaim) -> BudgetStanding:
         """Return how an account stands, by what is known here."""
         account = self._held.live.get(claim.account)
         if account is not None:
@@ -208,7 +213,7 @@ class Allowances:
     ) -> DispatchError | None:
         """Fill in the reservation of one account; return why it refuses, if it does."""
         account = grant.accounts[n]
-        claim, allowance = account.claim, account.allowance
+        claim, allowance = grant.claims[n], account.allowance
         budget = claim.budget
         may_refuse = may_refuse and budget.may_refuse
         patience_s = HARD_S if budget.is_hard and may_refuse else SOFT_S
@@ -332,7 +337,7 @@ class Allowances:
         due_s = allowance.due_s(now_s)
         if due_s == math.inf:
             if account.n_open == 0 and allowance.is_at_rest:
-                self._held.park(account, now_s)
+                self._rest(account, now_s)
             return
         due_s = max(due_s, now_s + SOON_S)
         if account.timer is not None:
@@ -341,6 +346,10 @@ class Allowances:
             account.timer.cancel()
         account.due_s = due_s
         account.timer = asyncio.get_running_loop().call_later(due_s - now_s, self._due, account)
+
+    def _rest(self, account: HeldAccount, now_s: float) -> None:
+        """Let go of an account that holds nothing, and has nothing to say."""
+        self._held.park(account, now_s)
 
     def _due(self, account: HeldAccount) -> None:
         account.timer = None

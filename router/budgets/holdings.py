@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Callable
+from typing import Protocol
 
-from router.budgets.claims import BudgetClaim
 from telemetry.allowances import LEASE_S, BudgetAllowance, BudgetReservation
 from telemetry.budget_accounts import BudgetPeriod, TakeAsked
 
@@ -25,6 +25,26 @@ WORST_CASES = 4
 nobody at once."""
 _PARKED = struct.Struct("<qqq?")
 _KEY = struct.Struct("<QIQ")
+
+
+class AccountClaim(Protocol):
+    """What has to be allowed, and by which account."""
+
+    @property
+    def account(self) -> BudgetPeriod:
+        """Whose, and of which period."""
+
+    @property
+    def limit(self) -> int:
+        """What all may come to in it."""
+
+    @property
+    def is_hard(self) -> bool:
+        """Whether it is never exceeded."""
+
+    @property
+    def ends_s(self) -> int:
+        """When its period ends, in epoch seconds."""
 
 
 class AccountWord:
@@ -61,7 +81,7 @@ class HeldAccount:
         "word",
     )
 
-    def __init__(self, claim: BudgetClaim, allowance: BudgetAllowance) -> None:
+    def __init__(self, claim: AccountClaim, allowance: BudgetAllowance) -> None:
         """Begin with nothing open."""
         self.claim = claim
         self.allowance = allowance
@@ -73,11 +93,11 @@ class HeldAccount:
         self.told = 0  # of the overrun, in all
         self.unbacked = 0  # what open grants go for without a reservation
 
-    def follow(self, claim: BudgetClaim) -> None:
+    def follow(self, claim: AccountClaim) -> None:
         """Go by what the claim of a configuration says, whichever came last."""
         if claim is not self.claim:
             self.claim = claim
-            self.allowance.is_hard = claim.budget.is_hard
+            self.allowance.is_hard = claim.is_hard
             if claim.limit != self.allowance.limit:
                 self.allowance.set_limit(claim.limit, lease=self.allowance.lease)
 
@@ -126,7 +146,7 @@ class Holdings:
         """The name by which accounts know this process."""
         return self._holder().hex()
 
-    def account(self, claim: BudgetClaim) -> HeldAccount:
+    def account(self, claim: AccountClaim) -> HeldAccount:
         """Return the account of a claim, with the claim's limit."""
         account = self.live.get(claim.account)
         if account is None:
@@ -137,7 +157,7 @@ class Holdings:
                 limit=claim.limit,
                 lease=0,
                 lease_s=self._lease_s,
-                is_hard=claim.budget.is_hard,
+                is_hard=claim.is_hard,
                 spent=spent,
                 seq=seq,
             )
@@ -160,7 +180,7 @@ class Holdings:
             place[_key(claim)] = _PARKED.pack(*kept)
         self._forget(now_s)
 
-    def parked(self, claim: BudgetClaim) -> tuple[int, int, int | None] | None:
+    def parked(self, claim: AccountClaim) -> tuple[int, int, int | None] | None:
         """Return what a parked one spent, the number of its last word, and what all had then."""
         data = self._parked.get(claim.ends_s, {}).get(_key(claim))
         if data is None:
@@ -168,7 +188,7 @@ class Holdings:
         spent, seq, debited, is_heard = _PARKED.unpack(data)
         return spent, seq, debited if is_heard else None
 
-    def _drop(self, claim: BudgetClaim) -> None:
+    def _drop(self, claim: AccountClaim) -> None:
         gone = self._parked.get(claim.ends_s, {}).pop(_key(claim), None)
         self.n_parked -= gone is not None
 
@@ -186,6 +206,6 @@ class Holdings:
                 return
 
 
-def _key(claim: BudgetClaim) -> bytes:
+def _key(claim: AccountClaim) -> bytes:
     account = claim.account
     return _KEY.pack(account.digest, account.start_s, account.length_s)

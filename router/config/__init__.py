@@ -28,6 +28,7 @@
 - `standing`: which endpoints may ever serve an app
 - `trades`: whether a strategy's trade is said, once
 - `budget_checks`: whether budgets count what there is, and can be kept
+- `rate_checks`: whether limits of providers are shared out among apps that there are
 - `extended_checks`: what strategies extend that there is not
 - `ignored`: what strategies say less than what they extend
 - `parts`: roles of locked apps that share a task

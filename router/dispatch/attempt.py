@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from router.budgets.allowances import Grant
+from router.budgets.leaves import Leave
 from router.dialects.request import Outgoing
 from router.dialects.unread import LateAnswer, LateTranslation, UnreadStream
 from router.dispatch.codes import shown_code
@@ -61,7 +61,7 @@ class Attempt(Ending):
     hold: Hold = Hold.CONTENT
     stream: HeldStream | None = None
     outgoing: Outgoing | None = None  # as it was sent
-    grant: Grant | None = None  # of the budgets that hold for its call
+    grant: Leave | None = None  # by the budgets and limits that hold for its call
     was_sent: bool = True  # as far as is known
 
     @property

@@ -52,7 +52,7 @@ from router.dispatch.spending import Spending
 from router.dispatch.stream import StreamedAnswer
 from router.endpoints.catalog import Endpoint
 from router.endpoints.retries import RetryBudget
-from router.errors import BudgetAway, BudgetSpent, NoCandidates, Overloaded
+from router.errors import BudgetAway, BudgetSpent, NoCandidates, Overloaded, RateShareSpent
 from router.net.asgi import DisconnectGuard, Exchange, Header
 from telemetry.events import Result
 
@@ -92,6 +92,7 @@ class Calls:
         Raises:
             NoCandidates: no endpoint may serve it.
             BudgetSpent, BudgetAway: nothing that may serve it fits into a budget of its.
+            RateShareSpent: its app has had its share of whoever may serve it.
             AllEndpointsFailed: no endpoint did.
         """
         try:
@@ -103,7 +104,7 @@ class Calls:
                     if exchange.started:
                         raise
                     context = await self.instead.after(context, refusal)
-        except (BudgetSpent, BudgetAway):  # what is refused opens no session
+        except (BudgetSpent, BudgetAway, RateShareSpent):  # what is refused opens no session
             await self.decider.sessions.take_back(context.session, now=context.at.epoch_s)
             raise
 
@@ -200,7 +201,12 @@ class _Call:
         home.budget.earn()
         usable = planner.may_serve(plan, plan.drawn)
         candidates = order(
-            plan.drawn, plan.then(), health, usable=usable, fields=self.asking.fields
+            plan.drawn,
+            plan.then(),
+            health,
+            usable=usable,
+            fields=self.asking.fields,
+            is_used_up=self.spending.is_used_up,
         )
         first = next(candidates, None)
         if first is None:

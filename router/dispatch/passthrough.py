@@ -17,7 +17,7 @@ from functools import partial
 import httpx
 
 from router.beliefs.names import Names
-from router.budgets.allowances import Grant
+from router.budgets.leaves import Leave
 from router.config.compiled import Configuration
 from router.decision.reasons import Reason
 from router.dialects.errors import error_event
@@ -92,7 +92,7 @@ class Passthrough:
             RequestRejected: the provider takes the caller's own key, and that key is ours.
             NoCandidates: the app's data or region rules forbid the provider, or a hard budget
                 does, as nobody knows what it may come to.
-            BudgetSpent, BudgetAway: it does not fit into a budget.
+            BudgetSpent, BudgetAway, RateShareSpent: it does not fit into a budget, or a share.
             AllEndpointsFailed: the provider did not answer.
             AuditUnavailable: that sensitive content leaves cannot be recorded.
         """
@@ -177,7 +177,7 @@ class _Passing:
         token: bytes,
         ours: list[Header],
         settle: Callable[[AnswerCopy, bytes | None], None],
-        grant: Grant | None,
+        grant: Leave | None,
     ) -> None:
         self._grant = grant
         self.copy = AnswerCopy(

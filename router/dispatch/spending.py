@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from router.budgets.allowances import Allowances, Grant
+from router.budgets.allowances import Allowances
 from router.budgets.amounts import (
     AskedTokens,
     asked_of,
@@ -21,6 +21,8 @@ from router.budgets.amounts import (
     usual_tokens,
 )
 from router.budgets.claims import BudgetClaim, Claims
+from router.budgets.leaves import Leave
+from router.budgets.rate_allowances import RateGrant
 from router.budgets.standings import told
 from router.budgets.told import row_of
 from router.config.budgets import BudgetUnit
@@ -30,6 +32,7 @@ from router.decision.held_to import has_instead
 from router.dispatch.attempt import Attempt
 from router.dispatch.beyond_choice import BeyondChoice, is_of_choice
 from router.dispatch.ending import Ending
+from router.dispatch.rates import ProviderLimits
 from router.endpoints.catalog import Endpoint
 from router.errors import BudgetSpent
 from telemetry.budget_spends import BudgetSpend, spend_record
@@ -44,14 +47,20 @@ class Spending:
     """Reserves and settles for all calls of the process."""
 
     def __init__(
-        self, allowances: Allowances, writer: Writer, *, is_off: Callable[[], bool]
+        self,
+        allowances: Allowances,
+        writer: Writer,
+        rates: ProviderLimits,
+        *,
+        is_off: Callable[[], bool],
     ) -> None:
         """Make it.
 
         Args:
+            rates: the limits of providers, beside the budgets.
             is_off: whether nothing is refused, or goes by other rules, for any budget.
         """
-        self.allowances = allowances
+        self.allowances, self.rates = allowances, rates
         self.is_off = is_off
         self._writer = writer
 
@@ -76,38 +85,59 @@ class Spending:
         """Return the refusal of a call for a budget that is used up."""
         return BudgetSpent(told(claim, self.allowances.standing(claim)))
 
-    async def reserve(self, claims: Claims, amounts: Sequence[int]) -> Grant:
-        """Return leave to come to so much in these accounts.
+    async def reserve(
+        self, claims: Claims, amounts: Sequence[int], rates: RateGrant | None
+    ) -> Leave | None:
+        """Return leave to come to so much in these accounts; None where there is none of any kind.
+
+        Args:
+            rates: what was taken of limits; given back where it does not fit.
 
         Raises:
             BudgetSpent, BudgetAway: it does not fit.
         """
-        return await self.allowances.reserve(claims, amounts, may_refuse=not self.is_off())
+        if not claims:
+            return Leave(None, rates) if rates is not None else None  # most often
+        try:
+            grant = await self.allowances.reserve(claims, amounts, may_refuse=not self.is_off())
+        except BaseException:
+            self.release(Leave(None, rates))
+            raise
+        return Leave(grant, rates)
 
-    def settle(self, grant: Grant, ended: Ending, token: bytes, *, is_call: bool) -> None:
+    def settle(self, leave: Leave, ended: Ending, token: bytes, *, is_call: bool) -> None:
         """Settle what an attempt came to, and write it down.
 
         Args:
             token: packed, of its decision.
             is_call: this is the attempt by which its call counts.
         """
-        amounts = [amount_in(claim.budget.unit, ended, is_call) for claim in grant.claims]
-        self.book(grant, amounts, token, is_call=is_call)
+        amounts = [amount_in(claim.budget.unit, ended, is_call) for claim in leave.claims]
+        self.book(leave, ended, amounts, token, is_call=is_call)
 
-    def book(self, grant: Grant, amounts: Sequence[int], token: bytes, *, is_call: bool) -> None:
+    def book(
+        self, leave: Leave, ended: Ending, amounts: Sequence[int], token: bytes, *, is_call: bool
+    ) -> None:
         """Settle an attempt at what it came to in each account, and write it down."""
-        self.allowances.settle(grant, amounts)
+        if leave.rates is not None:
+            self.rates.settle(leave.rates, ended)
+        if leave.budgets is None:
+            return
+        self.allowances.settle(leave.budgets, amounts)
         spends = [
             BudgetSpend(claim.account, amount, is_call)
-            for claim, amount in zip(grant.claims, amounts, strict=True)
+            for claim, amount in zip(leave.claims, amounts, strict=True)
             if amount or is_call
         ]
         if spends:
             self._writer.put(spend_record(token, self._writer.producer, spends))
 
-    def release(self, grant: Grant) -> None:
+    def release(self, leave: Leave) -> None:
         """Give all of it back: nothing was made of it."""
-        self.allowances.settle(grant, [0] * len(grant.claims))
+        if leave.rates is not None:
+            self.rates.release(leave.rates)
+        if leave.budgets is not None:
+            self.allowances.settle(leave.budgets, [0] * len(leave.budgets.claims))
 
 
 class CallSpending:
@@ -124,27 +154,30 @@ class CallSpending:
         self._asked: AskedTokens | None = None
         self._is_counted = False  # in budgets that count calls
 
-    async def reserve(self, endpoint: Endpoint) -> Grant | None:
-        """Return leave for an attempt at an endpoint; None where no budget holds.
+    async def reserve(self, endpoint: Endpoint) -> Leave | None:
+        """Return leave for an attempt at an endpoint; None where no budget and no limit holds.
 
         Raises:
-            BudgetSpent, BudgetAway: it does not fit.
+            BudgetSpent, BudgetAway, RateShareSpent: it does not fit.
             AmountUnknown: what it may come to is not known, and a hard budget holds.
         """
-        if not self._claims:
-            return None  # most often
         amounts = [self._amount(claim, endpoint) for claim in self._claims]
-        return await self._home.reserve(self._claims, amounts)
+        rates = self._home.rates.take(endpoint, self._context)
+        return await self._home.reserve(self._claims, amounts, rates)
+
+    def is_used_up(self, endpoint: Endpoint) -> bool:
+        """Return whether an endpoint takes no more in this minute, as far as is known."""
+        return self._home.rates.is_used_up(endpoint, self._context.caller.app.name)
 
     def settle(self, attempt: Attempt, token: bytes) -> None:
-        """Settle an attempt, if a budget holds; the first that was sent counts its call."""
+        """Settle an attempt, if budget or limit holds; the first that was sent counts its call."""
         if attempt.grant is None:
             return  # most often
         is_call = attempt.was_sent and attempt.began_at > 0 and not self._is_counted
         self._is_counted |= is_call
-        claims = attempt.grant.claims
-        amounts = [self._came_to(claim, attempt, is_call) for claim in claims]
-        self._home.book(attempt.grant, amounts, token, is_call=is_call)
+        leave = attempt.grant
+        amounts = [self._came_to(claim, attempt, is_call) for claim in leave.claims]
+        self._home.book(leave, attempt, amounts, token, is_call=is_call)
 
     def _came_to(self, claim: BudgetClaim, attempt: Attempt, is_call: bool) -> int:
         amount = amount_in(claim.budget.unit, attempt, is_call)
