@@ -24,11 +24,12 @@ from telemetry.topology import connect_topology, connect_topology_async, spans_s
 Client = Any
 """A redis-py client. Its stubs give every reply as a union over protocol versions and options,
 which says less than nothing; what comes back is checked where it is parsed."""
-SCHEMA = "7"
-READABLE = ("3", "4", "5", "6")
+SCHEMA = "8"
+READABLE = ("3", "4", "5", "6", "7")
 """Earlier schemas that are read as they are. Since 3 records and tokens grew wider; since 4 what
 was said and what names decisions lies by hours, and since 5 ids of responses take less: what lies
-as it did before is found until it ends."""
+as it did before is found until it ends. Before 8 the ledger knew no failed calls and no price
+entries: of older records both are 0."""
 SOCKET_TIMEOUT_S = 2.0
 """Above the longest blocking read (.5 s), far below a person's patience."""
 

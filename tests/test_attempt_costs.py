@@ -19,6 +19,7 @@ from conftest import SHARDS, Provider, Reply, answer, chunks, endpoint, event, s
 
 from bandit.families import U
 from router.config.compiled import compile_text
+from router.dispatch.booking import outcome
 from router.dispatch.copied import AnswerCopy, answered_in
 from router.dispatch.costs import settle_price
 from router.dispatch.ending import Ending
@@ -30,6 +31,7 @@ from telemetry.events import Flag, PriceSource, Result, ServiceTier
 from telemetry.ledger_rows import LedgerColumn, LedgerTable
 from telemetry.store import Address, connect
 from telemetry.tiers import tier_named
+from telemetry.tokens import Token
 from telemetry.wire.usage import usage_of
 from workers.folding.spending import spent_by
 from workers.folding.terms import outcome_terms
@@ -52,7 +54,7 @@ def prices(value: Any) -> PriceList:
 def settled(
     usage: Any, by: PriceList | None, *, at: str = "2026-11-30T12:00", **more: Any
 ) -> Ending:
-    ended = Ending(usage=usage_of(usage, more.get("tier")), reported_nano=more.get("reported", 0))
+    ended = Ending(usage=usage_of(usage, more.get("tier")), reported_nano=more.get("reported"))
     at_s = datetime.fromisoformat(at).replace(tzinfo=UTC).timestamp()
     tier = ended.usage.tier if ended.usage is not None else None
     settle_price(ended, by, at_s=at_s, tier=tier)
@@ -160,6 +162,41 @@ def test_each_kind_of_token_costs_what_its_provider_documents(
     assert (found.cost_nano, found.price_source) == (nano, PriceSource.OWN)
 
 
+GPT_4_1 = {
+    "input_usd_per_mtok": 2,
+    "output_usd_per_mtok": 8,
+    "cached_input_usd_per_mtok": 0.5,
+    "tiers": {
+        "priority": {
+            "input_usd_per_mtok": 3.5,
+            "output_usd_per_mtok": 14,
+            "cached_input_usd_per_mtok": 0.875,
+        }
+    },
+}
+"""developers.openai.com/api/docs/pricing; of the tier openai.com/api-priority-processing."""
+
+
+@pytest.mark.parametrize(
+    ("tier", "nano"),
+    [
+        ("default", 86 * 2000 + 1920 * 500 + 300 * 8000),
+        ("priority", 86 * 3500 + 1920 * 875 + 300 * 14_000),
+    ],
+)
+def test_a_tier_costs_what_its_provider_documents(tier: str, nano: int) -> None:
+    """The usage is that of the guide to prompt caching."""
+    usage = {
+        "prompt_tokens": 2006,
+        "completion_tokens": 300,
+        "total_tokens": 2306,
+        "prompt_tokens_details": {"cached_tokens": 1920},
+        "completion_tokens_details": {"reasoning_tokens": 0},
+    }
+
+    assert settled(usage, prices(GPT_4_1), tier=tier).cost_nano == nano
+
+
 def test_a_tier_that_served_is_booked_at_its_price_and_by_its_name() -> None:
     """developers.openai.com/api/docs/pricing: gpt-4.1, usual and priority, from 12 October on."""
     by = default_prices("https://api.openai.com/v1", "gpt-4.1")
@@ -215,14 +252,20 @@ COUNTS = {"prompt_tokens": 194, "completion_tokens": 2}
         ({**COUNTS, "cost_in_usd_ticks": 37_756_000}, 3_775_600),
         ({**COUNTS, "cost": {"input_tokens_cost": 0.001, "total_cost": 0.006}}, 6_000_000),
         ({**COUNTS, "estimated_cost": 2.4e-05}, 24_000),
-        ({**COUNTS, "cost": 0}, 0),
-        ({**COUNTS, "cost": "0.95"}, 0),
-        ({**COUNTS, "cost": -1}, 0),
-        ({**COUNTS, "cost": float("nan")}, 0),
-        (COUNTS, 0),
+        ({**COUNTS, "cost": "0.004"}, 4_000_000),
+        ({**COUNTS, "cost": 0}, 0),  # free
+        ({**COUNTS, "cost": 0, "is_byok": True}, None),  # nothing but the cut of who passed it on
+        ({**COUNTS, "cost": "free"}, None),
+        ({**COUNTS, "cost": True}, None),
+        ({**COUNTS, "cost": -1}, None),
+        ({**COUNTS, "cost": float("nan")}, None),
+        ({**COUNTS, "cost": "nan"}, None),
+        (COUNTS, None),
     ],
 )
-def test_what_a_provider_says_that_a_call_cost_is_read_in_each_form(usage: Any, nano: int) -> None:
+def test_what_a_provider_says_that_a_call_cost_is_read_in_each_form(
+    usage: Any, nano: int | None
+) -> None:
     found = usage_of(usage)
 
     assert found is not None
@@ -235,6 +278,25 @@ def test_the_providers_word_stands_beside_a_price_and_is_the_cost_where_there_is
     assert (beside.cost_nano, beside.price_source) == (198_000, PriceSource.OWN)
     assert (alone.cost_nano, alone.price_source) == (19_950_000_000, PriceSource.PROVIDER)
     assert beside.reported_nano == alone.reported_nano == 19_950_000_000
+
+
+def test_a_call_that_its_provider_calls_free_has_a_cost_of_0_and_not_none() -> None:
+    free = {**COUNTS, "cost": 0}
+    alone, beside = settled(free, None), settled(free, prices(PLAIN))
+
+    assert (alone.cost_nano, alone.price_source) == (0, PriceSource.PROVIDER)
+    assert (beside.cost_nano, beside.reported_nano) == (198_000, 0)
+    for ended in (alone, beside):
+        record = events_of(ended)
+        assert record["flags"] & Flag.REPORTED
+        assert record["flags"] & Flag.PRICED
+
+
+def events_of(ended: Ending) -> np.void:
+    """The record of how a call ended."""
+    token = Token(1, 0, 0, bytes(16), 0, 0, 0, 1, 0, 0, 0, 0, 1.0, 0.0, 0.0).pack()
+    raw = outcome(token, ended, app="a", flags=int(Flag.FINAL), reference=None)
+    return decoding.decode(raw)[0][0]
 
 
 def unpriced(provider: Provider, name: str, **more: Any) -> dict[str, Any]:

@@ -17,9 +17,10 @@ import structlog
 import yaml
 from conftest import SHARDS, Provider, Sidecar, endpoint, pointsman, serving
 from rich.cells import cell_len
-from test_ledger_reading import CALLS, TAGS, USERS, write_block, write_loose
+from test_ledger_reading import CALLS, PRICES, TAGS, USERS, write_block, write_loose
 
 from router.decision.units import user_hash
+from router.endpoints.catalog import Catalog
 from router.errors import RequestRejected
 from router.report.ledger import LedgerAnswer, LedgerRow
 from router.report.ledger_table import harmless, table_lines, usd
@@ -79,11 +80,14 @@ def config(
 
 
 def digests(provider: Provider) -> dict[str, int]:
+    return {e.id: e.digest for e in catalog_of(provider).endpoints}
+
+
+def catalog_of(provider: Provider) -> Catalog:
     from router.config.compiled import compile_text
 
     text = yaml.safe_dump({k: v for k, v in value_of(provider).items() if k == "endpoints"})
-    catalog = compile_text(text, file="test.yaml", secrets=False).catalog
-    return {e.id: e.digest for e in catalog.endpoints}
+    return compile_text(text, file="test.yaml", secrets=False).catalog
 
 
 def row(table: LedgerTable, span: int, names: dict[str, int], **sums: int) -> LedgerRows:
@@ -109,9 +113,13 @@ def fill(address: Address, provider: Provider, *, n_reported: int = 0) -> None:
         client.hset(keys.meta(0), "ledger", b"%d-0" % (HOUR * HOUR_MS))
         booked = {"calls": 4, "attempts": 5, "cost": 3_000_000_007, "cost_estimated": 1_000_000_000}
         tokens = {"tokens_in": 100, "tokens_cached": 25, "tokens_out": 50, "estimated": 1}
+        write_loose(client, 0, CALLS, row(CALLS, HOUR, paid, **booked, **tokens))
         billed = {"n_reported": n_reported, "reported": 1_100_000_000}
         billed["reported_by_price"] = 1_000_000_000
-        write_loose(client, 0, CALLS, row(CALLS, HOUR, paid, **booked, **tokens, **billed))
+        prices = catalog_of(provider).by_id["paid"].prices
+        assert prices is not None
+        entry = {"endpoint": ids["paid"], "price": prices.tariffs[0].mark}
+        write_loose(client, 0, PRICES, row(PRICES, DAY, entry, **billed))
         free = {"app": LAB, "endpoint": ids["free"]}
         write_block(client, 1, CALLS, row(CALLS, HOUR, free, calls=2, attempts=2, unpriced=2))
         for name, cost in ((ada, 2_000_000_000), (0xABCD, 1_000_000_000)):

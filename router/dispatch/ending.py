@@ -37,9 +37,10 @@ class Ending:
     is_guessed: bool = False  # that cost rests on the estimate
     price_source: PriceSource = PriceSource.NONE
     price_day: int = 0  # the dated price entry: its first day since the epoch; 0: undated
+    price: int = 0  # digest of that entry; 0: the cost is by none
     tier: ServiceTier = ServiceTier.USUAL
     said_tier: str | None = None  # the same as the answer's head calls it
-    reported_nano: int = 0  # what it cost by the provider's own word; 0: it says nothing
+    reported_nano: int | None = None  # what it cost by the provider's own word; None: it has none
 
     def read_head(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Take note of what the head of an answer says of cost and service tier."""

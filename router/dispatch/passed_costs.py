@@ -57,7 +57,7 @@ def settle_passed(
     elif copy.usage is None and is_used(copy.result, copy.stream) and not _is_free(path):
         is_call = dialect is not None and path == f"/v1/{CALL_PATHS[dialect]}"
         copy.estimate = _estimate(copy, body or b"") if is_call else UNKNOWN
-    if copy.usage is None and copy.estimate in (None, UNKNOWN) and not copy.reported_nano:
+    if copy.usage is None and copy.estimate in (None, UNKNOWN) and copy.reported_nano is None:
         return
     model = model or copy.model or ""
     known = prices_of(provider, model, catalog) if dialect is not None and model else None

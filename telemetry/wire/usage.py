@@ -29,9 +29,7 @@ class Usage(Struct, frozen=True):
     written_tokens: int = 0  # of the prompt, to the provider's cache
     written_1h_tokens: int = 0  # of those, to be kept for an hour
     tier: str | None = None  # the service tier that served
-    reported_nano: int = (
-        0  # what it cost in nano-USD by the provider's own word; 0: it says nothing
-    )
+    reported_nano: int | None = None  # what it cost by the provider's own word; None: it has none
 
 
 class WholeAnswer(Struct, frozen=True):
@@ -90,7 +88,7 @@ def usage_of(value: Any, tier: Any = None) -> Usage | None:
         hourly = min(_first(value.get("cache_creation"), CREATED_1H) or 0, written)
     if tier is not None or "service_tier" in value:
         tier = tier_of(value.get("service_tier")) or tier_of(tier)
-    told = 0 if value.keys().isdisjoint(COSTS) else reported_nano(value)
+    told = None if value.keys().isdisjoint(COSTS) else reported_nano(value)
     return Usage(prompt, completion, cached, reasoning, written, hourly, tier, told)
 
 

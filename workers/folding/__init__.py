@@ -10,7 +10,8 @@
 - `effects`: what that changes
 - `forgetting`: which rows of raters go with a user
 - `thawed`: how a row is written that was put back
-- `spending`: what outcomes add to the ledger
+- `amounts`: what attempts add to the columns of the ledger
+- `spending`: what outcomes add to its rows
 - `ledger`: where a shard's rows of it lie
 - `packing`: closed days of it become blocks
 - `keeping`: leases are kept beside what takes long
