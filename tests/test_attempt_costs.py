@@ -18,12 +18,14 @@ import yaml
 from conftest import SHARDS, Provider, Reply, answer, chunks, endpoint, event, serving
 
 from bandit.families import U
+from router.beliefs.names import Names
 from router.config.compiled import compile_text
 from router.dispatch.booking import outcome
 from router.dispatch.copied import AnswerCopy, answered_in
 from router.dispatch.costs import settle_price
 from router.dispatch.ending import Ending
 from router.dispatch.passed_costs import settle_passed
+from router.dispatch.passed_models import PassedModels
 from router.endpoints.default_prices import default_prices
 from router.endpoints.rates import PriceList
 from telemetry import decoding, events, frames, keys
@@ -472,6 +474,89 @@ EMBEDDED = {
 }
 
 
+PICTURED = {
+    "total_tokens": 4050,
+    "input_tokens": 50,
+    "output_tokens": 4000,
+    "input_tokens_details": {"text_tokens": 10, "image_tokens": 40},
+}
+COMPACTED = {
+    "id": "resp_001",
+    "object": "response.compaction",
+    "output": [{"type": "compaction", "encrypted_content": "gAAA"}],
+    "usage": {"input_tokens": 139, "output_tokens": 438, "total_tokens": 577},
+}
+"""Both as OpenAI's API reference has them."""
+FAILED_CHAT = {
+    "error": {"message": "upstream failed", "code": 502},
+    "choices": [],
+    "model": "m-2",
+    "usage": {"prompt_tokens": 100, "completion_tokens": 7},
+}
+FAILED_RESPONSE = {
+    "id": "resp_1",
+    "object": "response",
+    "status": "failed",
+    "error": {"code": "server_error", "message": "x"},
+    "output": [],
+    "usage": {"input_tokens": 100, "output_tokens": 7, "total_tokens": 107},
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "said", "status"),
+    [
+        ("chat/completions", FAILED_CHAT, 200),
+        ("responses", FAILED_RESPONSE, 200),
+        ("chat/completions", FAILED_CHAT, 502),
+    ],
+)
+def test_an_unstreamed_answer_that_failed_is_booked_with_the_usage_that_it_tells(
+    provider: Provider, state_dir: Path, address: Address, path: str, said: Any, status: int
+) -> None:
+    provider.on("a", Reply(body=json.dumps(said).encode(), status=status))
+    listed = [endpoint(provider, "a", prices=PLAIN, dialects=["chat", "responses"])]
+    asked = {"model": "a", **({"input": "hi"} if path == "responses" else HELLO)}
+    with serving({"endpoints": listed}, state_dir, address) as sidecar:
+        sidecar.http.post(f"/v1/{path}", json=asked)
+        sidecar.until(lambda: sidecar.app.writer.counters.sent >= 1)
+        found = records(address)
+
+    for one in found:
+        assert int(one["result"]) == (Result.BAD_REPLY if status == 200 else Result.SERVER)
+        assert (int(one["tokens_in"]), int(one["tokens_out"])) == (100, 7)
+        assert int(one["cost_nano"]) == 114_000
+        assert int(one["flags"]) & Flag.USAGE_KNOWN
+        assert not int(one["flags"]) & Flag.ESTIMATED
+
+
+@pytest.mark.parametrize(
+    ("path", "asked", "tokens"),
+    [
+        ("embeddings", {"input": "a" * 120_000}, 33_333),
+        ("embeddings", {"input": ["a" * 360] * 10}, 1000),
+        ("embeddings", {"input": list(range(500))}, 500),
+        ("embeddings", {"input": [[1, 2], [3]]}, 3),
+        ("embeddings", {"input": "é" * 180}, 100),
+        ("completions", {"prompt": ["a" * 36, "b" * 324]}, 100),
+        ("completions", {"prompt": [7] * 42}, 42),
+    ],
+)
+def test_of_inputs_that_nobody_counted_all_are_estimated(
+    provider: Provider, state_dir: Path, address: Address, path: str, asked: Any, tokens: int
+) -> None:
+    said = EMBEDDED if path == "embeddings" else {"choices": [{"text": "", "index": 0}]}
+    provider.on("a", Reply(body=json.dumps({**said, "usage": None}).encode()))
+    listed = [endpoint(provider, "a", dialects=[path])]
+    with serving({"endpoints": listed}, state_dir, address) as sidecar:
+        got = sidecar.http.post(f"/v1/{path}", json={"model": "a", **asked})
+        assert got.status_code == 200, got.text
+        one = booked(sidecar, address, 1)["a"]
+
+    assert int(one["tokens_in"]) == tokens
+    assert int(one["flags"]) & Flag.ESTIMATED
+
+
 @pytest.mark.parametrize(
     ("way", "asked", "said", "booked_as"),
     [
@@ -513,6 +598,48 @@ EMBEDDED = {
             b'{"data": []}',
             (0, 0, None, PriceSource.NONE),
         ),
+        (
+            ("POST", "/v1/images/generations"),
+            {"model": "gpt-image-1", "prompt": "a"},
+            json.dumps({"data": [], "usage": PICTURED}).encode(),
+            (50, 4000, None, PriceSource.NONE),
+        ),
+        (
+            ("POST", "/v1/images/generations"),
+            {"model": "gpt-image-1", "prompt": "a", "stream": True},
+            event({"type": "image_generation.completed", "b64_json": "", "usage": PICTURED}),
+            (50, 4000, None, PriceSource.NONE),
+        ),
+        (
+            ("POST", "/v1/responses/compact"),
+            {"model": "gpt-4.1", "input": []},
+            json.dumps(COMPACTED).encode(),
+            (139, 438, 139 * 2000 + 438 * 8000, PriceSource.KNOWN),
+        ),
+        (
+            ("POST", "/v1/fim/completions"),
+            {"model": "own", "prompt": "a"},
+            answer(),
+            (10, 5, 20_000, PriceSource.OWN),
+        ),
+        (
+            ("POST", "/v1/rerank"),
+            {"model": "rerank-2", "query": "a", "documents": ["b"]},
+            json.dumps({"data": [], "usage": {"total_tokens": 26}}).encode(),
+            (26, 0, None, PriceSource.NONE),
+        ),
+        (
+            ("POST", "/v1/chat/completions"),
+            {"model": "own", **HELLO},
+            json.dumps(FAILED_CHAT).encode(),
+            (100, 7, 114_000, PriceSource.OWN),
+        ),
+        (
+            ("POST", "/v1/embeddings"),
+            {"model": "own", "input": ["a" * 360, [1, 2, 3]]},
+            json.dumps({**EMBEDDED, "usage": None}).encode(),
+            (103, 0, 103_000, PriceSource.OWN),
+        ),
     ],
 )
 def test_what_is_passed_on_is_priced_by_whoever_took_it_as_far_as_that_is_known(
@@ -522,17 +649,20 @@ def test_what_is_passed_on_is_priced_by_whoever_took_it_as_far_as_that_is_known(
     to = catalog.passthrough(way[1])
     assert to is not None
     copy = AnswerCopy(dialect=answered_in(*way))
-    copy.begin([])
+    copy.begin([(b"content-type", b"text/event-stream")] if said.startswith(b"data:") else [])
     copy.read(said)
     copy.close()
 
     body, model = json.dumps(asked).encode(), asked.get("model", "")
     more: dict[str, Any] = {"method": way[0], "path": way[1], "provider": to, "catalog": catalog}
+    more["models"] = PassedModels(Names())
     settle_passed(copy, body, model, at_s=NOW_S, **more)
 
     found = copy.usage or copy.estimate
     told = None
     if found is not None:
+        is_told = b'"usage": {' in said or b'"usage":{' in said
+        assert (copy.usage is not None) == is_told
         told = found.prompt_tokens, found.completion_tokens, copy.cost_nano, copy.price_source
     assert told == booked_as
 

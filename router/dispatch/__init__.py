@@ -32,6 +32,7 @@
 - `counting`: what the tokens of a prompt are counted as
 - `copied`: what is read of an answer that is passed on
 - `passed`: a request that is passed on
+- `passed_models`: who answers it
 - `passed_costs`: what that used and cost
 - `admitted`: whether a request may be passed on, and as what
 - `passthrough`: what is not ours to decide

@@ -30,6 +30,7 @@ from telemetry.wire.embeddings import read_embeddings
 from telemetry.wire.messages import read_messages_answer
 from telemetry.wire.reading import LEADING_BYTES, leading_id
 from telemetry.wire.responses import read_item_ids, read_response
+from telemetry.wire.told import read_told
 from telemetry.wire.usage import WholeAnswer
 
 MAX_READ_BYTES = 8 << 20
@@ -127,6 +128,9 @@ class AnswerCopy(Ending):
         answer = READERS[self.dialect](bytes(self.body)) if self.readable else None
         if answer is not None:
             self.usage, self.answer_id, self.model = answer.usage, answer.id, answer.model
+        elif self.readable:  # of no dialect, or none
+            told = read_told(bytes(self.body))
+            self.usage, self.model = told.usage, told.model
 
 
 def answered_in(method: str, path: str) -> Dialect:

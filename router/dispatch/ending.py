@@ -9,6 +9,7 @@ from router.beliefs.served import NOTHING_SEEN, Seen
 from router.dialects.stream import AnswerStream
 from telemetry.events import PriceSource, Result, ServiceTier
 from telemetry.wire.costs import COST_HEADER, TIER_HEADER, nano_in
+from telemetry.wire.told import read_told
 from telemetry.wire.usage import Usage, tier_of
 
 
@@ -41,6 +42,12 @@ class Ending:
     tier: ServiceTier = ServiceTier.USUAL
     said_tier: str | None = None  # the same as the answer's head calls it
     reported_nano: int | None = None  # what it cost by the provider's own word; None: it has none
+
+    def take_told(self, body: bytes) -> None:
+        """Take over what a body that holds no answer tells nevertheless: usage, and whose."""
+        told = read_told(body)
+        if told.usage is not None:
+            self.usage, self.model = told.usage, told.model
 
     def read_head(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Take note of what the head of an answer says of cost and service tier."""

@@ -31,6 +31,7 @@ from router.dispatch.headers import HOP_BY_HOP, forward_headers, named_by_connec
 from router.dispatch.intents import Intents, Recipient, is_recorded
 from router.dispatch.passed import Passed
 from router.dispatch.passed_costs import settle_passed
+from router.dispatch.passed_models import PassedModels
 from router.endpoints.providers import Provider
 from router.errors import AllEndpointsFailed, RequestRejected
 from router.net.asgi import DisconnectGuard, Exchange, Header
@@ -65,6 +66,7 @@ class Passthrough:
         self._booking = booking
         self._names = names
         self._booked: set[str] = set()
+        self._models = PassedModels(names)
         self._complaints = Complaints()
 
     async def serve(
@@ -119,6 +121,7 @@ class Passthrough:
             path=exchange.path,
             provider=provider,
             catalog=configuration.catalog,
+            models=self._models,
             at_s=at_ms / 1000,
         )
         call = _Passing(self, exchange, passed, token, ours, settle)

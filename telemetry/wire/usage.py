@@ -92,6 +92,16 @@ def usage_of(value: Any, tier: Any = None) -> Usage | None:
     return Usage(prompt, completion, cached, reasoning, written, hourly, tier, told)
 
 
+def prompt_usage_of(value: Any, tier: Any = None) -> Usage | None:
+    """Return the same of an answer for which nothing may be written: of vectors, of an order.
+
+    Where only a total is told, all of it is the prompt's.
+    """
+    found = usage_of(value, tier)
+    total = _first(value, "total_tokens") if found is None else None
+    return found if total is None else usage_of({**value, "prompt_tokens": total}, tier)
+
+
 def reasoning_of(value: Any) -> int:
     """Return how many tokens of an answer nobody sees, also where no other count makes sense."""
     if not isinstance(value, dict):
