@@ -81,6 +81,7 @@ class Flag(IntFlag):
     EXPLORED = 1 << 25  # drawn to learn: by the floor or a sample, and another than the choice
     UNANSWERED = 1 << 26  # its call ended with it, and the client got no good answer
     REPORTED = 1 << 27  # the provider told what it cost, be it nothing
+    NO_END = 1 << 28  # its call did not end with it: the client left, or another attempt followed
     OTHER_MODEL = 32768  # the answer names another model than was asked for
     TRANSLATED = 65536  # the endpoint does not speak the caller's dialect
     THAWED = 16384  # of feedback: what was said of its decision, an old one, was put back before

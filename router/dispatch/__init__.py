@@ -25,6 +25,7 @@
 - `costs`: what an attempt cost
 - `estimates`: what it probably used, where nobody told
 - `booking`: the one place where tokens and outcomes are made
+- `last_failure`: with which of its attempts a call ended that nobody answered
 - `diagnosis`: the setting at fault, and the fix
 - `left_there`: what an answer leaves at its provider, and with whom
 - `stream`: a streamed answer on its way to the client

@@ -32,8 +32,10 @@ STREAMED, USAGE_KNOWN, FINAL = int(Flag.STREAMED), int(Flag.USAGE_KNOWN), int(Fl
 PRICED, TTFT_KNOWN = int(Flag.PRICED), int(Flag.TTFT_KNOWN)
 TTFT_BOUND, PROMISED, READ = int(Flag.TTFT_BOUND), int(Flag.PROMISED), int(Flag.READ)
 OTHER_MODEL, ESTIMATED = int(Flag.OTHER_MODEL), int(Flag.ESTIMATED)
-REPORTED, UNANSWERED = int(Flag.REPORTED), int(Flag.UNANSWERED)
+REPORTED, UNANSWERED, NO_END = int(Flag.REPORTED), int(Flag.UNANSWERED), int(Flag.NO_END)
 TRANSLATED, NAMES_EPISODE = int(Flag.TRANSLATED), int(Flag.NAMES_EPISODE)
+NO_ENDS = frozenset((Result.CLIENT_GONE, Result.OVERTAKEN))
+"""Ends of attempts with which no call ends: the client left, or has another answer."""
 TOKEN_FLAGS = 0xFFFF
 """What a token has room for; the others are of outcomes alone."""
 NOTHING_USED = Usage(0, 0, 0, 0)
@@ -350,7 +352,9 @@ def outcome(
         flags |= ESTIMATED
     flags |= PRICED if ended.cost_nano is not None and not ended.is_guessed else 0
     flags |= REPORTED if ended.reported_nano is not None else 0
-    if flags & FINAL and ended.result is not Result.OK:
+    if flags & FINAL and ended.result in NO_ENDS:
+        flags |= NO_END
+    elif flags & (FINAL | NO_END) == FINAL and ended.result is not Result.OK:
         flags |= UNANSWERED
     ttft_s = ended.ttft_s
     if ttft_s is not None:

@@ -39,6 +39,7 @@ from router.dispatch.fates import said_of_endpoint
 from router.dispatch.fit import note_answered
 from router.dispatch.heartbeat import Heartbeat
 from router.dispatch.held import Hold
+from router.dispatch.last_failure import LastFailure
 from router.dispatch.left_there import note_ids, note_thoughts
 from router.dispatch.observer_line import ObserverLine, observed
 from router.dispatch.prompts import note_version
@@ -104,6 +105,7 @@ class Calls:
             call.note_client_gone()  # whatever failed in here, it was no endpoint
             raise
         finally:
+            call.books.let_go()
             context.translations.let_go()
 
 
@@ -137,6 +139,7 @@ class _Call:
         self.promised = False  # its id has left before it was known who answers
         self.under_way: list[Attempt] = []
         self.failures: list[Failed] = []
+        self.books = LastFailure(home.booking, context)
         # Of a profile one prompt goes to many, which would look as if it was asked again.
         by_profile = context.hints.profile
         is_read = context.caller.app.entry.signals and request.says_something and not by_profile
@@ -187,6 +190,7 @@ class _Call:
             reply = await race.run(first, has_others=planner.has_others(plan))
         except Unanswered:
             return self._end_without_answer()
+        self.books.let_go()
         for attempt in [a for a in self.under_way if a is not reply.attempt]:
             self._end(attempt, Result.OVERTAKEN)
         return reply
@@ -199,6 +203,7 @@ class _Call:
             AllEndpointsFailed: nobody came back with a status.
         """
         failures = self.failures
+        self.books.let_go(unanswered=True)
         if not failures:
             raise self.asking.unasked()
         last = failures[-1].endpoint
@@ -223,6 +228,7 @@ class _Call:
             let_go_s=(self.client_s or math.inf) / 2,
             hold=Hold.END if self.buffers else Hold.CONTENT if waits else Hold.NOTHING,
         )
+        self.books.let_go()
         self.under_way.append(attempt)
         now = time.monotonic()
         self.home.dispatcher.health.begin(endpoint.digest, now)
@@ -363,7 +369,7 @@ class _Call:
         token = booking.token(self.decision, endpoint)
         if told is not None and self._tell(token, told, answered=answered) and answered:
             flags |= READ
-        booking.write_call(token, attempt, context, flags=flags)
+        self.books.write(token, attempt, flags)
         booking.count(endpoint, context.task.name, attempt)
         return token
 

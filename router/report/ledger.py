@@ -175,8 +175,9 @@ def figures(sums: NDArray[np.int64]) -> dict[str, Any]:
     cost = None if unknown else int(sums[C.COST]) / NANO
     return {
         "calls": calls,
+        "failed": int(sums[C.FAILED_CALLS]),
         "attempts": int(sums[C.ATTEMPTS]),
-        "failed": int(sums[C.FAILED]),
+        "failed_attempts": int(sums[C.FAILED]),
         "cost_usd": cost,
         "cost_nano_usd": None if unknown else int(sums[C.COST]),
         "cost_is_whole": int(sums[C.UNPRICED]) == 0,

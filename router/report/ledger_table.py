@@ -39,13 +39,13 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What spreadsheets take a cell for a formula by."""
 MONEY = ("cost", "estimated", "by_known_prices", "by_provider", "profiles")
 COUNTS = (
-    *("calls", "attempts", "failed", "unpriced", "estimated_attempts", "tokens_in"),
-    *("tokens_cached", "tokens_cache_write", "tokens_out", "tokens_reasoning"),
+    *("calls", "failed", "attempts", "failed_attempts", "unpriced", "estimated_attempts"),
+    *("tokens_in", "tokens_cached", "tokens_cache_write", "tokens_out", "tokens_reasoning"),
 )
 OF_MONEY = (C.COST, C.COST_ESTIMATED, C.COST_BY_KNOWN_PRICES, C.COST_BY_PROVIDER, C.COST_PROFILED)
 OF_COUNTS = (
-    *(C.CALLS, C.ATTEMPTS, C.FAILED, C.UNPRICED, C.ESTIMATED, C.TOKENS_IN),
-    *(C.TOKENS_CACHED, C.TOKENS_CACHE_WRITE, C.TOKENS_OUT, C.TOKENS_REASONING),
+    *(C.CALLS, C.FAILED_CALLS, C.ATTEMPTS, C.FAILED, C.UNPRICED, C.ESTIMATED),
+    *(C.TOKENS_IN, C.TOKENS_CACHED, C.TOKENS_CACHE_WRITE, C.TOKENS_OUT, C.TOKENS_REASONING),
 )
 NANO = Decimal(10) ** -9
 
@@ -232,7 +232,12 @@ def _notes(answer: LedgerAnswer) -> Iterator[str]:
     if said["tokens_in"]:
         yield (
             f"tokens: {said['tokens_in']:,} in ({(said['cached_share'] or 0):.0%} cached), "
-            f"{said['tokens_out']:,} out; attempts: {said['attempts']:,}, failed {said['failed']:,}"
+            f"{said['tokens_out']:,} out"
+        )
+    if said["attempts"]:
+        yield (
+            f"calls: {said['calls']:,}, without a good answer {said['failed']:,}; attempts: "
+            f"{said['attempts']:,}, failed {said['failed_attempts']:,}"
         )
     if answer.hours_missing is not None and _needs_hours(answer):
         first, last = map(iso_day, answer.hours_missing)

@@ -78,7 +78,7 @@ def amounts_of(outcomes: NDArray[np.void], cost: AttemptCosts) -> NDArray[np.int
     c = LedgerColumn
     out = np.zeros((len(outcomes), N_LEDGER_COLUMNS), dtype=np.int64)
     for column, of_it in {
-        c.CALLS: ((flags & Flag.FINAL) > 0) | failed,
+        c.CALLS: ((flags & (Flag.FINAL | Flag.NO_END)) == Flag.FINAL) | failed,
         c.ATTEMPTS: np.ones(len(outcomes), dtype=bool),
         c.FAILED: np.isin(outcomes["result"], FAILURES),
         c.UNPRICED: (told | estimated) & ~cost.is_priced,
