@@ -66,6 +66,9 @@ MOST_SUM = (1 << 62) - 1
 HALF_BITS = 31
 SINCE_FIELD = "ledger"
 """Of a shard's meta: the mark behind which everything is in the ledger."""
+BEGUN_FIELD = "ledger_begun"
+"""Beside it, in epoch milliseconds: when the first was folded that this sidecar's own calls wrote.
+Apps may tell of earlier ones."""
 OTHERS = 0
 """In place of a user or a tag: all that have no row of their own."""
 CALLS_KEY = np.dtype(

@@ -19,6 +19,8 @@ from telemetry import events, frames, keys
 from telemetry.events import RECORD, Flag, PriceSource, Result
 from telemetry.forgetting import forget_record
 from telemetry.frames import Frame
+from telemetry.ledger_questions import LedgerQuestion
+from telemetry.ledger_reading import read_ledger
 from telemetry.ledger_rows import (
     DAY_MS,
     HOUR_MS,
@@ -341,3 +343,23 @@ def lie_as_left(client: Any, root: Path, left: dict[str, Any]) -> None:
     (root / "0").mkdir(parents=True)
     for name, data in left["archive"].items():
         (root / "0" / name).write_bytes(base64.b64decode(data))
+
+
+def test_the_ledger_runs_since_the_first_call_and_not_since_what_an_app_told_of(
+    books: Books,
+) -> None:
+    told_ms = NOW_MS - 16 * DAY_MS
+    books.tell(attempt(1, at_ms=told_ms, flags=KNOWN | int(Flag.INGESTED)), at_ms=NOW_MS)
+    books.tell(attempt(2, at_ms=NOW_MS + 5), at_ms=NOW_MS + 10)
+    books.fold()
+
+    question = LedgerQuestion(told_ms - DAY_MS, NOW_MS + DAY_MS)
+    since = read_ledger(books.client, 1, question).since
+
+    assert since.at_ms == NOW_MS
+    assert since.first_ms == told_ms // HOUR_MS * HOUR_MS
+    before = books.client.hgetall(keys.meta(0))[b"ledger_begun"]
+    books.archive.take(now_ms=NOW_MS, limits=AT_ONCE)
+    books.client.flushall()
+    restore(books.archive)
+    assert books.client.hgetall(keys.meta(0))[b"ledger_begun"] == before

@@ -24,6 +24,7 @@ from router.report.ledger import (
 )
 from router.report.ledger_wish import iso, iso_day
 from telemetry.ledger_questions import TIMES, Dimension
+from telemetry.ledger_rows import HOUR_MS
 
 WIDTH, MOST_LINES = 80, 40
 LEAST_ROWS = 5
@@ -32,6 +33,7 @@ LEAST_NAME, GAP = 8, 1
 LEAST_FIGURES = 2
 """Calls and USD."""
 NONE = "-"
+TOLD = ", but for what apps told of"
 UNKNOWN = "unknown"
 MORE = "+"
 """Behind a sum of which some attempts have no price: there is more."""
@@ -99,7 +101,10 @@ def _head(answer: LedgerAnswer) -> Iterator[str]:
     yield f"spent from {_short(since)} to {_short(until)} ({wish.zone.key})"
     begins = answer.begins_ms
     if begins is not None:
-        before = ": what was before is not in it" if begins > wish.since_ms else ""
+        before = ""
+        if begins > wish.since_ms:
+            is_told = answer.first_ms is not None and answer.first_ms + HOUR_MS <= begins
+            before = f": what was before is not in it{TOLD if is_told else ''}"
         yield f"the ledger runs since {_short(iso(begins, wish.zone))}{before}"
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from telemetry.events import Kind
+from telemetry.events import Flag, Kind
 from telemetry.ledger_rows import (
     CALLS_KEY,
     KEYS,
@@ -95,6 +95,17 @@ def spent_in(batch: Batch) -> Spent:
     keys = np.zeros(len(forgotten), dtype=NAMED_KEY)
     keys["app"], keys["name"] = forgotten["app"], forgotten["user"]
     return spent_by(batch.of_kind(Kind.OUTCOME), frozenset(pieces(keys)))
+
+
+def begun_ms(batch: Batch) -> int:
+    """Return when a ledger begins whose first batch this is: with its entry, or its first call.
+
+    What apps tell of may have been long before.
+    """
+    outcomes = batch.of_kind(Kind.OUTCOME)
+    own = (outcomes["flags"] & Flag.INGESTED) == 0
+    decided = outcomes["token"]["decided_at_ms"][own].tolist()
+    return min([*decided, *(at for at, _ in batch.entries[:1])], default=0)
 
 
 def spent_by(outcomes: NDArray[np.void], forgotten: frozenset[bytes] = frozenset()) -> Spent:
