@@ -86,11 +86,14 @@ def user_names(client: Client, configuration: Configuration) -> dict[int, str]:
     secret = client.get(keys.SECRET)
     if not secret:
         return {}
+    names = sorted(configured_users(configuration))
+    return {_digest(secret, app, name): name for app in configuration.apps for name in names}
+
+
+def configured_users(configuration: Configuration) -> set[str]:
+    """Return the users that the configuration names."""
     held = (holder.user for holder in configuration.key_holders.values())
-    names = {*configuration.users, *(name for name in held if name is not None)}
-    return {
-        _digest(secret, app, name): name for app in configuration.apps for name in sorted(names)
-    }
+    return {*configuration.users, *(name for name in held if name is not None)}
 
 
 def tag_names(client: Client, digests: Iterable[int]) -> dict[int, str]:

@@ -127,7 +127,9 @@ def _period(given: Mapping[str, str], zone: ZoneInfo, now_s: float) -> tuple[int
         since_ms = until_ms - USUAL_DAYS * 86_400_000
     if since_ms >= until_ms:
         name = "since" if "since" in given else "until"
-        raise _refused(name, given[name], "the period is empty: it ends before `until` begins")
+        begin, end = iso(since_ms, zone), iso(until_ms, zone)
+        why = f"the period is empty: its begin, {begin}, is not before its end, {end}"
+        raise _refused(name, given[name], why)
     return since_ms, until_ms
 
 

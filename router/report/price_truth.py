@@ -19,12 +19,13 @@ from typing import Any, NamedTuple
 import structlog
 
 from router.beliefs.alarms import MAX_ALARMS
+from router.config.compiled import Configuration
 from router.config.file import read
 from router.config.tree import parse_yaml
 from router.endpoints.catalog import Catalog, Endpoint
 from router.endpoints.rates import EVER, PriceList, Tariff
 from router.errors import ConfigError
-from router.report.ledger_wish import since_of_days
+from router.report.ledger_wish import LedgerWish, since_of_days
 from telemetry import keys
 from telemetry.digests import digest8
 from telemetry.ledger_questions import Dimension, LedgerQuestion
@@ -107,6 +108,24 @@ def find_doubts(
         return []
     lines = price_lines(file) if file is not None else {}
     return [_told(apart, lines) for apart in found]
+
+
+def doubts_about(
+    client: Client, doubts: list[PriceDoubt], configuration: Configuration, wish: LedgerWish
+) -> list[PriceDoubt]:
+    """Return the doubts about prices of endpoints that an answer is about: of its app's calls.
+
+    Raises:
+        redis.RedisError: the store is away.
+    """
+    if wish.app is None or not doubts:
+        return doubts
+    only = {Dimension.APP: frozenset({digest8("app", wish.app)})}
+    question = LedgerQuestion(wish.since_ms, wish.until_ms, (Dimension.ENDPOINT,), only=only)
+    called = read_ledger(client, configuration.store.shards, question).rows.keys["endpoint"]
+    listed, found = configuration.catalog.by_digest, set(called.tolist())
+    ids = {listed[digest].id for digest in found if digest in listed}
+    return [doubt for doubt in doubts if doubt.endpoint in ids]
 
 
 class _Apart(NamedTuple):
