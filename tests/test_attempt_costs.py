@@ -21,7 +21,7 @@ from bandit.families import U
 from router.beliefs.names import Names
 from router.config.compiled import compile_text
 from router.dispatch.booking import outcome
-from router.dispatch.copied import AnswerCopy, answered_in
+from router.dispatch.copied import MAX_READ_BYTES, AnswerCopy, answered_in
 from router.dispatch.costs import settle_price
 from router.dispatch.ending import Ending
 from router.dispatch.passed_costs import settle_passed
@@ -34,6 +34,7 @@ from telemetry.ledger_rows import LedgerColumn, LedgerTable
 from telemetry.store import Address, connect
 from telemetry.tiers import tier_named
 from telemetry.tokens import Token
+from telemetry.wire.told import read_tail
 from telemetry.wire.usage import usage_of
 from workers.folding.spending import spent_by
 from workers.folding.terms import outcome_terms
@@ -665,6 +666,27 @@ def test_what_is_passed_on_is_priced_by_whoever_took_it_as_far_as_that_is_known(
         assert (copy.usage is not None) == is_told
         told = found.prompt_tokens, found.completion_tokens, copy.cost_nano, copy.price_source
     assert told == booked_as
+
+
+@pytest.mark.parametrize("size", [MAX_READ_BYTES - 100_000, MAX_READ_BYTES + 1, 3 * MAX_READ_BYTES])
+def test_the_usage_at_the_end_of_pictures_is_read_however_large_they_are(size: int) -> None:
+    said = {"created": 1, "data": [{"b64_json": "A" * size}], "usage": PICTURED}
+    body = json.dumps(said).encode()
+    copy = AnswerCopy(dialect=answered_in("POST", "/v1/images/generations"))
+    copy.begin([])
+    for at in range(0, len(body), 70_000):
+        copy.read(body[at : at + 70_000])
+    copy.close()
+
+    assert copy.usage == usage_of(PICTURED)
+    assert len(copy.body) < MAX_READ_BYTES + 70_001
+
+
+def test_what_a_long_text_says_of_usage_is_none() -> None:
+    said = json.dumps({"text": 'a "usage": {"prompt_tokens": 1} '}).encode()
+
+    assert read_tail(said).usage is None
+    assert read_tail(b'"usage": {"prompt_tokens": 1').usage is None
 
 
 def test_passed_on_calls_are_their_users_and_what_nobody_can_price_is_said_to_be_so(

@@ -5,6 +5,8 @@ Whoever says that it failed may bill for it nevertheless; paths of no dialect bi
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 import msgspec
@@ -22,6 +24,9 @@ class _Told(Struct):
     service_tier: Any = None
 
 
+_USAGE = re.compile(rb'(?<!\\)"usage"\s*:\s*(?=\{)')
+"""Within a text it could only stand with backslashes."""
+_VALUE = json.JSONDecoder()
 _TOLD = msgspec.json.Decoder(_Told)
 
 
@@ -41,3 +46,15 @@ def read_told(body: bytes) -> ToldUsage:
     if found is None:
         return NOTHING_TOLD
     return ToldUsage(prompt_usage_of(found.usage, found.service_tier), id_of(found.model))
+
+
+def read_tail(tail: bytes) -> ToldUsage:
+    """Return the usage that stands at the end of an answer that is too long to be read."""
+    places = list(_USAGE.finditer(tail))
+    if not places:
+        return NOTHING_TOLD
+    try:
+        found, _ = _VALUE.raw_decode(tail[places[-1].end() :].decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return NOTHING_TOLD
+    return ToldUsage(prompt_usage_of(found))
