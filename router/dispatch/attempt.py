@@ -241,6 +241,7 @@ class Dispatcher:
         answer = sending.request.read_answer(body)
         told = sending.request.as_callers(body) if answer is not None else None
         if answer is None or told is None:
+            attempt.take_told(body)
             said = sending.request.instead_as_callers(response.status, body)
             own = Reply(attempt, said[0], response.headers, said[1]) if said else None
             why = f"status {response.status} without an answer"
@@ -266,6 +267,7 @@ class Dispatcher:
             raise ThoughtsRefused
         found = read_refusal(status, body, client_auth=endpoint.client_auth)
         attempt.result = found.result
+        attempt.take_told(body)
         told = sending.request.refusal_as_callers(status, body)
         own = Reply(attempt, status, response.headers, told)
         code = shown_code(found.code)

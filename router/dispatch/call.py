@@ -36,6 +36,7 @@ from router.dispatch.fates import said_of_endpoint
 from router.dispatch.fit import note_answered
 from router.dispatch.heartbeat import Heartbeat
 from router.dispatch.instead import Instead
+from router.dispatch.last_failure import LastFailure
 from router.dispatch.left_there import note_ids, note_thoughts
 from router.dispatch.observer_line import ObserverLine, observed
 from router.dispatch.prompts import note_version
@@ -131,6 +132,7 @@ class Calls:
             call.note_client_gone()  # whatever failed in here, it was no endpoint
             raise
         finally:
+            call.books.let_go()
             context.translations.let_go()
 
 
@@ -163,6 +165,7 @@ class _Call:
         self.promised = False  # its id has left before it was known who answers
         self.under_way: list[Attempt] = []
         self.failures: list[Failed] = []
+        self.books = LastFailure(home.booking, context)
         # Of a profile one prompt goes to many, which would look as if it was asked again.
         by_profile = context.hints.profile
         is_read = context.caller.app.entry.signals and request.says_something and not by_profile
@@ -218,6 +221,7 @@ class _Call:
             reply = await race.run(first, has_others=planner.has_others(plan))
         except Unanswered:
             return self._end_without_answer()
+        self.books.let_go()
         for attempt in [a for a in self.under_way if a is not reply.attempt]:
             self._end(attempt, Result.OVERTAKEN)
         return reply
@@ -230,6 +234,7 @@ class _Call:
             AllEndpointsFailed: nobody came back with a status.
         """
         failures = self.failures
+        self.books.let_go(unanswered=True)
         if not failures:
             raise self.asking.unasked()
         last = failures[-1].endpoint
@@ -243,6 +248,7 @@ class _Call:
         """Return an attempt that is under way from now on."""
         waits = has_others or bool(self.under_way)
         attempt = self.asking.begin(permit, number, waits=waits)
+        self.books.let_go()
         self.under_way.append(attempt)
         self.chain.begin(permit.endpoint)
         return attempt
@@ -348,7 +354,7 @@ class _Call:
         note_thoughts(self.home.thoughts, context.caller, attempt)
         if told is not None and self._tell(token, told, answered=answered) and answered:
             flags |= READ
-        booking.write_call(token, attempt, context, flags=flags)
+        self.books.write(token, attempt, flags)
         booking.count(endpoint, context.task.name, attempt)
         return token
 

@@ -33,6 +33,8 @@ from router.dispatch.intents import Intents, Recipient, is_recorded
 from router.dispatch.passed import Passed
 from router.dispatch.passed_budgets import PassedBudgets
 from router.dispatch.passed_costs import settle_passed
+from router.dispatch.passed_models import PassedModels
+from router.dispatch.passed_names import PassedNames, passed_digest
 from router.dispatch.passed_way import target_of, timed
 from router.dispatch.spending import Spending
 from router.endpoints.providers import Provider
@@ -41,17 +43,11 @@ from router.net.asgi import DisconnectGuard, Exchange, Header
 from router.net.bodies import ClientGone
 from router.net.connection import BodyInPieces
 from router.net.deadline import Deadline
-from router.net.paths import shown_path
 from router.net.pool import Target, Upstream, UpstreamResponse
-from telemetry.digests import digest8
 from telemetry.events import Result
 from telemetry.trail import IntentWay
 from telemetry.wire.lenient import is_readable
 from telemetry.wire.sse import DONE, EventSplitter, data_of
-
-MAX_NAMES = 1000
-"""Distinct names booked; whatever comes beyond them is booked as `<provider>/other`."""
-
 
 KEY_REFUSED = (401, 402, 403)
 """Under our key these are about it; a path that is not there is the caller's own choice."""
@@ -73,8 +69,8 @@ class Passthrough:
         self._upstream = upstream
         self._intents = intents
         self._booking = booking
-        self._names = names
-        self._booked: set[str] = set()
+        self._names = PassedNames(names)
+        self._models = PassedModels(names)
         self._complaints = Complaints()
 
     async def serve(
@@ -105,8 +101,8 @@ class Passthrough:
             provider,
             key_headers=configuration.catalog.key_headers,
         )
-        name = self._name(provider, exchange, passed.model)
-        nonce, digest = os.urandom(16), digest8("passthrough", name)
+        name = self._names.of(provider, exchange, passed.model)
+        nonce, digest = os.urandom(16), passed_digest(name)
         at_ms = self._booking.now_ms()
         token = self._booking.foreign_token(
             nonce,
@@ -137,6 +133,7 @@ class Passthrough:
             path=exchange.path,
             provider=provider,
             catalog=configuration.catalog,
+            models=self._models,
             at_s=at_ms / 1000,
         )
         call = _Passing(self, exchange, passed, token, ours, settle, grant)
@@ -153,17 +150,6 @@ class Passthrough:
             await _carry_out(call, exchange, provider, target, headers, limit_s=deadline_s)
         finally:
             call.release()
-
-    def _name(self, provider: Provider, exchange: Exchange, model: str) -> str:
-        """Return the provider, and the model that a request names, else its path without ids."""
-        name = (model or shown_path(exchange.path).removeprefix("/v1/"))[:128]
-        full = f"{provider.name}/{name}"
-        if full not in self._booked:
-            if len(self._booked) >= MAX_NAMES:
-                return f"{provider.name}/other"
-            self._booked.add(full)
-            self._names.add(digest8("passthrough", full), full)
-        return full
 
 
 class _Passing:
