@@ -429,7 +429,7 @@ def serve(sidecar: Sidecar, dice: random.Random) -> str:
     got = sidecar.chat()
     assert got.status_code == 200
     chosen = str(got.headers["x-router-endpoint"])
-    good = dice.random() < {"a": 0.5, "b": 0.9}[chosen]  # so that its allowance lasts
+    good = dice.random() < {"a": 0.3, "b": 1.0}[chosen]  # so that its allowance lasts
     sidecar.feedback(decision_id=got.headers["x-router-decision-id"], passed=good)
     return chosen
 
@@ -443,13 +443,16 @@ def test_a_sidecar_counts_what_exploring_costs_stops_there_and_says_so(
 
     with serving(value, state_dir, address) as sidecar, learning(state_dir, address):
         n_tried, deadline = 0, time.monotonic() + 60
-        while not is_held(sidecar):
+        while n_tried < 5:  # of which four and a half are allowed
             assert time.monotonic() < deadline
             n_tried += serve(sidecar, dice) == "b"
+        sidecar.until(lambda: money_of(sidecar)["used_up"])
         after = [serve(sidecar, dice) for _ in range(40)]
-        shown = sidecar.http.get("/v1/router/posteriors").json()
         sidecar.until(lambda: len([s for s in spends(sidecar, address) if s]) >= n_tried + 40)
         written = [each for each in spends(sidecar, address) if each]
+        spent = sum(each[0][0] for each in written if len(each) == 2) / 1e9
+        sidecar.until(lambda: money_of(sidecar)["spent"] == pytest.approx(spent))
+        shown = sidecar.http.get("/v1/router/posteriors").json()
 
         configuration, now_ms = sidecar.app.keeper.current.configuration, int(time.time() * 1000)
     assert after == ["a"] * 40
@@ -460,8 +463,7 @@ def test_a_sidecar_counts_what_exploring_costs_stops_there_and_says_so(
     assert all(each == [(1, True)] for each in written if len(each) == 1)
     money, calls = shown["exploring"]
     assert money["used_up"]
-    assert money["spent"] == pytest.approx(sum(each[0][0] for each in explored) / 1e9)
-    assert 4.5 <= money["spent"] * 1e9 / dear <= 6.5
+    assert 4.5 <= money["spent"] * 1e9 / dear <= 5
     assert not calls["used_up"]
     assert (calls["spent"], calls["limit"]) == (n_tried, max(calls["calls"], 300) // 2)
     (choice,) = (row for row in shown["choices"] if row["task"] == "general")
@@ -476,6 +478,6 @@ def test_a_sidecar_counts_what_exploring_costs_stops_there_and_says_so(
     assert choice["note"].startswith("exploring's budget is spent until")
 
 
-def is_held(sidecar: Sidecar) -> bool:
-    rows = sidecar.http.get("/v1/router/posteriors").json()["exploring"]
-    return any(row["used_up"] for row in rows)
+def money_of(sidecar: Sidecar) -> dict[str, Any]:
+    found: dict[str, Any] = sidecar.http.get("/v1/router/posteriors").json()["exploring"][0]
+    return found
