@@ -56,6 +56,8 @@ ByRegime = Mapping[int, NDArray[np.float64]]
 
 def count_quality(found: ByRegime, regimes: Sequence[Regimes]) -> NDArray[np.float64]:
     """Return what the labels of all regimes together are worth, in the columns of QUALITY."""
+    if _is_first_alone(found, regimes):
+        return found[0].copy()
     out = np.zeros_like(found[0])
     for arm, full, old in _by_arm(found, regimes):
         out[:, arm] = full
@@ -74,6 +76,8 @@ def count_derived(found: ByRegime, regimes: Sequence[Regimes]) -> NDArray[np.flo
     What such a label tells of a stronger one holds at any level: pairs count in full. Those of
     regimes that count no more keep the calls with them among which their faults were found.
     """
+    if _is_first_alone(found, regimes):
+        return found[0].copy()
     every = np.asarray(sum(found.values()))
     out = every.copy()
     for arm, full, old in _by_arm(found, regimes):
@@ -87,6 +91,11 @@ def count_derived(found: ByRegime, regimes: Sequence[Regimes]) -> NDArray[np.flo
             out[:, arm, D.N] += n
             out[:, arm, D.GOOD] += good
     return out
+
+
+def _is_first_alone(found: ByRegime, regimes: Sequence[Regimes]) -> bool:
+    """Return whether all labels are of the first regime, which counts in full of every arm."""
+    return len(found) == 1 and all(0 in own.full and 0 not in own.reduced for own in regimes)
 
 
 def _seen_with_pairs(gone: NDArray[np.float64]) -> NDArray[np.float64]:

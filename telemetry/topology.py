@@ -24,6 +24,14 @@ from redis.retry import Retry
 
 from telemetry.address import Topology
 
+try:
+    from redis.driver_info import DriverInfo
+except ImportError:  # before 7.1, whose connections know their version
+    OF_CONNECTIONS: dict[str, Any] = {}
+else:
+    OF_CONNECTIONS = {"driver_info": DriverInfo(lib_version=redis.__version__)}
+"""Else each connection reads redis-py's version from disk: 3 ms of CPU."""
+
 
 def connect_topology(topology: Topology, *, timeout_s: float) -> Any:
     """Return a client that raises after `timeout_s`; it connects with its first command."""
@@ -99,7 +107,7 @@ def _common(topology: Topology, timeout_s: float) -> dict[str, Any]:
 def _one_server(topology: Topology, common: dict[str, Any], kinds: Any) -> dict[str, Any]:
     """Return what a pool of connections to one server is made with; `kinds` is their module."""
     own = {name: value for name, value in common.items() if name != "ssl"}
-    own |= {**topology.credentials, "db": topology.db}
+    own |= {**topology.credentials, "db": topology.db, **OF_CONNECTIONS}
     if topology.path:
         kind = kinds.UnixDomainSocketConnection
         return {**own, "path": topology.path, "connection_class": kind}

@@ -25,6 +25,7 @@ import redis
 import structlog
 import uvicorn
 import yaml
+from fake_stores import fake_store
 from hypothesis import settings
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -105,39 +106,6 @@ def state_dir() -> Iterator[Path]:
 def store(state_dir: Path) -> Iterator[PrivateServer]:
     with PrivateServer(state_dir / "store") as server:
         yield server
-
-
-class _Mended:
-    """Of a handler of fakeredis's server: an error is an answer, and packets wait for no others."""
-
-    disable_nagle_algorithm = True
-
-    def setup(self) -> None:
-        super().setup()
-        client = self.current_client
-        client.read_response = partial(_answer_of, client.read_response)
-
-
-def _answer_of(read: Callable[..., Any], *how: Any, **more: Any) -> Any:
-    try:
-        return read(*how, **more)
-    except redis.ResponseError as error:
-        return error
-
-
-@contextmanager
-def fake_store(port: int = 0) -> Iterator[Address]:
-    """Run fakeredis for whoever connects by address."""
-    with fakeredis.TcpFakeServer(("127.0.0.1", port), server_type="valkey") as server:
-        handler = server.RequestHandlerClass
-        server.RequestHandlerClass = type("Handler", (_Mended, handler), {})
-        thread = threading.Thread(target=server.serve_forever, args=(0.005,))
-        thread.start()
-        try:
-            yield Address(f"redis://127.0.0.1:{server.server_address[1]}/0")
-        finally:
-            server.shutdown()
-            thread.join(10)
 
 
 @pytest.fixture

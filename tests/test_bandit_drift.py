@@ -9,6 +9,8 @@ import pytest
 
 from bandit import drift
 from bandit.drift import CALM, DETECTORS, AlarmKind, News, Watch
+from bandit.families import N_COLUMNS
+from bandit.regimes import FIRST, count_derived, count_quality
 from bandit.watcher import Watched, close
 
 N_CATEGORIES = 8
@@ -148,3 +150,15 @@ def test_after_a_fall_an_endpoint_is_probed_for_a_minute_now_and_then() -> None:
     assert set(minutes.ravel()) == {0.0, drift.PROBE_SHARE}
     assert 3 <= (minutes > 0).any(axis=1).sum() <= 10
     assert len(DETECTORS) == len(watch.sums)
+
+
+def test_where_nothing_ever_changed_labels_count_as_they_are_by_any_way_of_counting():
+    rng = np.random.default_rng(5)
+    shape = (3, 4, N_COLUMNS)
+    first = rng.integers(0, 1000, shape).astype(float)
+
+    for count in (count_quality, count_derived):
+        alone = count({0: first}, [FIRST] * 4)
+        assert (alone == first).all()
+        assert (count({0: first, 1: np.zeros(shape)}, [FIRST] * 4) == alone).all()
+        assert alone is not first

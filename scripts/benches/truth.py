@@ -71,7 +71,7 @@ def run_bench(*, quick: bool = False, seed: int = 0, n_labels: int | None = None
     each = (n_labels or (60_000 if quick else 1_000_000)) / len(grid)
     looks = LOOKS_A_TENTH_QUICK if quick else LOOKS_A_TENTH
     ran = [run_row(setting, round(each), seed=[seed, 0, i], looks=looks) for i, setting in grid]
-    falls = truth_falls.run_falls(n_calm=3 if quick else 10, seed=seed)
+    falls = truth_falls.run_falls(n_calm=3 if quick else 10, seed=seed, quick=quick)
     return conclude(ran, falls, QUICK if quick else FULL)
 
 

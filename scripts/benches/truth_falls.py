@@ -25,6 +25,8 @@ DEPTHS = (0.1, 0.3)
 CALM_LABELS = 20_000
 LONGEST_S, MOST_LABELS = 900.0, 4000
 """What was not told by then, after so many of the endpoint's labels, counts as never told."""
+QUICK_LONGEST_S, QUICK_LOOK_S = 300.0, 2.0
+"""Of a quick run: that, and a look once a fall is told, when nobody waits for an alarm."""
 SETTLING_S, WATCHED_S = 60.0, 30.0
 """Calls are counted a minute after the alarm, for so long."""
 LEAST_LABELS = 200
@@ -41,20 +43,35 @@ class Fall(NamedTuple):
     others: int  # other alarms since the onset
 
 
-def run_falls(*, n_calm: int, seed: int, calm_labels: int = CALM_LABELS) -> list[dict[str, Any]]:
+def run_falls(
+    *, n_calm: int, seed: int, calm_labels: int = CALM_LABELS, quick: bool = False
+) -> list[dict[str, Any]]:
     """Return a row for each place and depth; each has a run after each calm stretch."""
+    longest_s, look_s = (QUICK_LONGEST_S, QUICK_LOOK_S) if quick else (LONGEST_S, LOOK_S)
     found: dict[tuple[str, float], list[Fall]] = {}
     for run in range(n_calm):
         calm = _calm(calm_labels, [seed, 1, run])
         for place, arm in PLACES.items():
             for depth in DEPTHS:
                 world = calm.fork([seed, 2, run, arm, round(100 * depth)])
-                found.setdefault((place, depth), []).append(fall(world, arm, depth))
+                told = fall(world, arm, depth, longest_s=longest_s, look_s=look_s)
+                found.setdefault((place, depth), []).append(told)
     return [{"place": p, "depth": d, **summary(runs)} for (p, d), runs in found.items()]
 
 
-def fall(world: SimulatedWorld, arm: int, depth: float, *, longest_s: float = LONGEST_S) -> Fall:
-    """Let an endpoint fall in all tasks, and return what comes of it."""
+def fall(
+    world: SimulatedWorld,
+    arm: int,
+    depth: float,
+    *,
+    longest_s: float = LONGEST_S,
+    look_s: float = LOOK_S,
+) -> Fall:
+    """Let an endpoint fall in all tasks, and return what comes of it.
+
+    Args:
+        look_s: between two looks once it is told.
+    """
     weight = world.labels.copy()
     known, before = weight.sum(axis=0), _believed(world, weight)
     world.truth[:, arm] -= depth
@@ -66,7 +83,7 @@ def fall(world: SimulatedWorld, arm: int, depth: float, *, longest_s: float = LO
         heard = int(world.labels[:, arm].sum() - known[arm])
         past_s = (world.now_ms - began_ms) / 1000
         if (arm, AlarmKind.DOWN) in [(r.arm, r.kind) for r in world.raised[n_raised:]]:
-            labels, seconds, share = heard, past_s, _share_later(world, arm)
+            labels, seconds, share = heard, past_s, _share_later(world, arm, look_s)
             break
     others = np.flatnonzero((known >= LEAST_LABELS) & (np.arange(len(known)) != arm))
     moved = np.abs(_believed(world, weight) - before)[others]
@@ -101,13 +118,13 @@ def _calm(n_labels: int, seed: list[int]) -> SimulatedWorld:
     return world
 
 
-def _share_later(world: SimulatedWorld, arm: int) -> float:
+def _share_later(world: SimulatedWorld, arm: int, look_s: float) -> float:
     """Return the endpoint's share of the calls, units included, once the alarm is a minute old."""
-    for _ in range(round(SETTLING_S / LOOK_S)):
-        world.step(LOOK_S)
+    for _ in range(round(SETTLING_S / look_s)):
+        world.step(look_s)
     before = world.calls.copy()
-    for _ in range(round(WATCHED_S / LOOK_S)):
-        world.step(LOOK_S)
+    for _ in range(round(WATCHED_S / look_s)):
+        world.step(look_s)
     since = world.calls - before
     return float(since[:, arm].sum() / since.sum())
 

@@ -5,6 +5,9 @@
 - `client`: who calls, and keeps books of its own
 - `chaos`: who kills, freezes, duplicates and poisons
 - `sabotage`: a fault made on purpose, so that the proof has to notice
+- `pipeline_world`: the parts and the endpoints that are killed
+- `pipeline_play`: a client that works meanwhile
+- `pipeline_verdict`: what they have in the end, against what was done
 - `pipeline`: that nothing is lost and nothing doubled
 - `overload`: that too many calls do not harm those that are let in
 - `provider`: a provider on a bare socket that says exact bytes at exact times

@@ -28,6 +28,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing, suppress
 from ctypes import c_bool, c_longlong
 from dataclasses import dataclass, field
@@ -63,6 +64,8 @@ limit is left then, and taken within the moment that the store forgets."""
 LEASE_S = 1.5
 FORGOTTEN_S = 0.8
 """How much of what it wrote last the store forgets."""
+LONGEST_SILENCE_S = 5.0
+"""How long it is waited for something to forget."""
 QUICK_PAUSE_S = 0.003
 """After each reservation, so that a short run lasts long enough to be disturbed."""
 MEASURED = 5_000
@@ -131,10 +134,10 @@ class BudgetRun:
         self.processes[DEAD].join()
         self.start(DEAD, "-again")
         self._signal(signal.SIGSTOP, STOPPED)
-        self._note_sizes(FORGOTTEN_S + 0.3)  # what these two had is on record by then
+        time.sleep(FORGOTTEN_S + 0.3)  # what these two had is on record by then
         self.until(DISTURBED_AT)
         self.shared.in_full.value = True
-        sizes = self._note_sizes(FORGOTTEN_S)
+        sizes = self._note_sizes()
         self._signal(signal.SIGSTOP, *SLOW)
         store = int((self.server.directory / PID_FILE).read_text())
         os.kill(store, signal.SIGKILL)
@@ -170,15 +173,23 @@ class BudgetRun:
         """The newest part of the append-only file."""
         return max((self.server.directory / "appendonlydir").glob("*.incr.aof"), key=_number)
 
-    def _note_sizes(self, seconds: float) -> deque[tuple[Path, int]]:
-        sizes: deque[tuple[Path, int]] = deque()
-        ends = time.monotonic() + seconds
-        while time.monotonic() < ends:
+    def _note_sizes(self) -> deque[tuple[Path, int]]:
+        """Return what the append-only file grew by, for as long as is to be forgotten.
+
+        Where all had enough and wrote nothing meanwhile, it takes longer.
+        """
+        sizes: deque[tuple[float, Path, int]] = deque()
+        ends = time.monotonic() + FORGOTTEN_S
+        while (now := time.monotonic()) < ends + LONGEST_SILENCE_S:
             with suppress(OSError):
                 log = self._log()
-                sizes.append((log, log.stat().st_size))
+                sizes.append((now, log, log.stat().st_size))
+            while sizes and sizes[0][0] < now - FORGOTTEN_S:
+                sizes.popleft()
+            if now >= ends and sizes and sizes[0][1:] != sizes[-1][1:]:
+                break
             time.sleep(0.02)
-        return sizes
+        return deque((path, size) for _, path, size in sizes)
 
     def _forget(self, sizes: deque[tuple[Path, int]]) -> None:
         """Cut from the append-only file what came after the first of the sizes of its last part."""
@@ -267,6 +278,18 @@ def run_once(reservations: int, *, is_disturbed: bool, pause_s: float) -> dict[s
             return run.figures() | {"took_s": round(time.monotonic() - began, 1)}
 
 
+def run_both(reservations: int, *, pause_s: float, at_once: bool) -> list[dict[str, Any]]:
+    """Return the figures of an undisturbed run, and of one that is disturbed."""
+    with ProcessPoolExecutor(1 + at_once, mp_context=FORK) as processes:
+        runs = [
+            processes.submit(
+                run_once, reservations, is_disturbed=disturbed, pause_s=pause_s * disturbed
+            )
+            for disturbed in (False, True)
+        ]
+        return [run.result() for run in runs]
+
+
 def report(runs: Sequence[dict[str, Any]], reservations: int) -> dict[str, Any]:
     """Return the figures of all runs together, in dollars."""
     return {
@@ -301,10 +324,7 @@ def main(argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
     reservations = options.reservations or (QUICK_RESERVATIONS if options.quick else RESERVATIONS)
     pause_s = QUICK_PAUSE_S * min(QUICK_RESERVATIONS / reservations, 1.0)
-    runs = [
-        run_once(reservations, is_disturbed=disturbed, pause_s=pause_s * disturbed)
-        for disturbed in (False, True)
-    ]
+    runs = run_both(reservations, pause_s=pause_s, at_once=reservations <= QUICK_RESERVATIONS)
     figures = report(runs, reservations)
     figures["at_the_store_ms"] = measure(min(reservations, MEASURED))
     wrong = faults(figures)
