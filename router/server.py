@@ -46,7 +46,8 @@ from router.net.asgi import Exchange, Receive, Scope, Send
 from router.net.bodies import BodyBudget
 from router.net.pool import Adapted, Pool, Upstream
 from router.report import views
-from router.report.budgets import BudgetDesk
+from router.report.budget_desk import BudgetDesk
+from router.report.budget_gauges import budget_gauges
 from router.report.endpoints import endpoint_gauges
 from router.report.gauges import gauges
 from router.report.ledger_desk import LedgerDesk
@@ -158,7 +159,12 @@ class Sidecar:
             now_s=lambda: store_clock.now_ms() / 1000,
             warned=metrics.budgets_warned,
         )
-        spending = Spending(self.allowances, self.writer, is_off=lambda: self.keeper.off)
+        spending = Spending(
+            self.allowances,
+            self.writer,
+            is_off=lambda: self.keeper.off,
+            refused=metrics.budgets_refused,
+        )
         self.ledger = LedgerDesk(address, lambda: self.keeper.current.configuration, file)
         self.calls = Calls(
             decider,
@@ -225,8 +231,9 @@ class Sidecar:
                         self.budget,
                         self.intents,
                     ),
-                    lambda: endpoint_gauges(
-                        self.keeper.current.configuration, self.health, clock()
+                    lambda: (
+                        *endpoint_gauges(self.keeper.current.configuration, self.health, clock()),
+                        *budget_gauges(self.keeper.current.configuration, self.watch.totals()),
                     ),
                 ),
                 admission=self.admission,

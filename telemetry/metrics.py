@@ -69,6 +69,8 @@ class Metrics:
     """Records that go no further, by reason."""
     budgets_warned: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Warnings said here, by budget and percent that is spent."""
+    budgets_refused: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Calls turned away for a budget, by budget and code."""
     ingested: Counter[str] = field(default_factory=Counter)
     """Events accepted, and requests refused by code."""
     upstream_s: dict[str, Histogram] = field(default_factory=dict)
@@ -88,12 +90,13 @@ class Metrics:
 
 
 class EndpointGauge(NamedTuple):
-    """A gauge with a value for each endpoint, and for each kind of something there."""
+    """A gauge with a value for each endpoint, or other thing, and each kind of something there."""
 
     name: str
     what: str
     kind: str | None  # the second label, if there is one
     values: Mapping[tuple[str, ...], float]
+    of: str = "endpoint"  # what the first label names
 
 
 Gauges = Callable[[], dict[str, tuple[str, float]]]
@@ -147,6 +150,8 @@ class Exposition(Collector):
         yield _counter("router_draws_ended", "Stored draws that ended.", ["kind"], ended)
         what = "Warnings that so many percent of a budget are spent."
         yield _counter("router_budget_warnings", what, ["budget", "percent"], m.budgets_warned)
+        what = "Calls turned away for a budget."
+        yield _counter("router_budget_refused", what, ["budget", "code"], m.budgets_refused)
         said = {(k,): n for k, n in m.feedback.items()}
         yield _counter("router_feedback", "Feedback received.", ["result"], said)
         dropped = {(why,): m.dropped[why] for why in Dropped}
@@ -167,7 +172,7 @@ class Exposition(Collector):
 
 
 def _gauge(gauge: EndpointGauge) -> GaugeMetricFamily:
-    labels = ["endpoint"] + ([gauge.kind] if gauge.kind else [])
+    labels = [gauge.of] + ([gauge.kind] if gauge.kind else [])
     family = GaugeMetricFamily(gauge.name, gauge.what, labels=labels)
     for values, value in gauge.values.items():
         family.add_metric(list(values), value)

@@ -103,7 +103,8 @@ class Calls:
                     if exchange.started:
                         raise
                     context = await self.instead.after(context, refusal)
-        except (BudgetSpent, BudgetAway):  # what is refused opens no session
+        except (BudgetSpent, BudgetAway) as refusal:  # what is refused opens no session
+            self.spending.count_refusal(refusal)
             await self.decider.sessions.take_back(context.session, now=context.at.epoch_s)
             raise
 

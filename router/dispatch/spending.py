@@ -7,6 +7,7 @@ the journal before the attempt's outcome is: what is booked counts in its budget
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,7 +31,7 @@ from router.decision.held_to import has_instead
 from router.dispatch.attempt import Attempt
 from router.dispatch.ending import Ending
 from router.endpoints.catalog import Endpoint
-from router.errors import BudgetSpent
+from router.errors import BudgetAway, BudgetSpent
 from telemetry.budget_spends import BudgetSpend, spend_record
 from telemetry.writer import Writer
 
@@ -43,15 +44,22 @@ class Spending:
     """Reserves and settles for all calls of the process."""
 
     def __init__(
-        self, allowances: Allowances, writer: Writer, *, is_off: Callable[[], bool]
+        self,
+        allowances: Allowances,
+        writer: Writer,
+        *,
+        is_off: Callable[[], bool],
+        refused: Counter[tuple[str, str]],
     ) -> None:
         """Make it.
 
         Args:
             is_off: whether nothing is refused, or goes by other rules, for any budget.
+            refused: by budget and code, how many calls were turned away.
         """
         self.allowances = allowances
         self.is_off = is_off
+        self._refused = refused
         self._writer = writer
 
     def of(self, context: CallContext) -> CallSpending:
@@ -74,6 +82,10 @@ class Spending:
     def refusal(self, claim: BudgetClaim) -> BudgetSpent:
         """Return the refusal of a call for a budget that is used up."""
         return BudgetSpent(told(claim, self.allowances.standing(claim)))
+
+    def count_refusal(self, refusal: BudgetSpent | BudgetAway) -> None:
+        """Count a call that is turned away."""
+        self._refused[refusal.told["budget"], refusal.code] += 1
 
     async def reserve(self, claims: Claims, amounts: Sequence[int]) -> Grant:
         """Return leave to come to so much in these accounts.
