@@ -18,8 +18,8 @@ from telemetry.store import Address, StoreErrors, connect
 from telemetry.trouble import trouble_of
 
 TIMEOUT_S = 5.0
-AT_ONCE = 2
-"""Questions: of many accounts each takes processor time that calls need."""
+AT_ONCE = 1
+"""Of a hundred thousand accounts a question takes seconds of processor time that calls need."""
 
 
 class BudgetDesk:
