@@ -21,7 +21,7 @@ from conftest import SHARDS, Provider, Reply, Sidecar, answer, chunks, endpoint,
 
 from telemetry import events, frames, keys
 from telemetry.budget_accounts import BudgetAccounts, BudgetPeriod
-from telemetry.budget_spends import SPEND_RECORD
+from telemetry.budget_layout import SPEND_RECORD
 from telemetry.embedded import PID_FILE, PrivateServer
 from telemetry.events import Kind
 from telemetry.store import Address, connect
@@ -501,8 +501,12 @@ def test_a_call_that_a_budget_refuses_opens_no_session(
     assert first.headers["x-router-task-found-by"] == "classifier"
 
 
-def test_where_nobody_is_local_a_budget_that_is_used_up_refuses(under: Under) -> None:
-    with under(team={"calls": 1, "on_spent": "local"}) as sidecar:
+def test_where_nobody_is_local_a_budget_that_is_used_up_refuses(
+    under: Under, provider: Provider
+) -> None:
+    """Of those that the app may go to: it is pinned to one that is not."""
+    endpoints = endpoint(provider, "a"), endpoint(provider, "b", zone="local")
+    with under(*endpoints, team={"calls": 1, "on_spent": "local"}) as sidecar:
         spend_all(sidecar)
         refused = sidecar.chat()
         shown = sidecar.http.post("/v1/router/decide", json=HELLO)
