@@ -33,7 +33,10 @@ Nothing here does I/O, reads a clock, owns a random generator or logs. In readin
 - `ope`: what another policy would have gained, from a log
 - `saving_sums`: calls as sums by app, task, day and drawn endpoint
 - `carried`: what they would have come to under another draw
+- `foretold`: what a call would have cost another endpoint, by its tokens
+- `saving_sides`: sums of one release key by slices of time
 - `saving_parts`: what one release key saved
+- `incumbent_quality`: the incumbent's quality by propensities, or why that cannot be
 - `savings`: what routing saved, by app and task
 - `intervals`: of few observations and means near 0 or 1
 - `contrasts`: who is best, and by how much another may be better

@@ -40,6 +40,11 @@ class CallCosts:
         )
         return tokens_in, tokens_out
 
+    @property
+    def tokens_out(self) -> NDArray[np.float64]:
+        """(n_categories, n_arms) expected tokens of an answer."""
+        return self._tokens[1]
+
     @cached_property
     def usd(self) -> NDArray[np.float64]:
         """(n_categories, n_arms) expected USD."""

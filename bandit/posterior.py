@@ -286,6 +286,11 @@ class Posterior:
         return self._calls.q95_usd
 
     @property
+    def tokens_out(self) -> NDArray[np.float64]:
+        """(n_categories, n_arms) expected tokens of an answer."""
+        return self._calls.tokens_out
+
+    @property
     def tokens_q95(self) -> NDArray[np.float64]:
         """(n_categories, n_arms) tokens in and out that nineteen calls of twenty stay below."""
         return self._calls.q95_tokens

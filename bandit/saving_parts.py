@@ -9,9 +9,9 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.carried import LEAST_UNITS, SliceSums, Uncertain, carry
-
-Values = NDArray[np.float64]
+from bandit.carried import LEAST_UNITS, Uncertain, Values, carry
+from bandit.foretold import TokenPrices, WorkedOut, foretell
+from bandit.saving_sides import SavingSide, prices_of, slices_of
 
 
 class Amount(StrEnum):
@@ -36,6 +36,7 @@ class Why(StrEnum):
     NO_INCUMBENT = "no_incumbent"
     FEW_CALLS = "few_calls_of_the_incumbent"
     NO_PRICE = "no_price_of_the_incumbent"
+    NO_TOKENS = "no_tokens_of_calls_without_the_incumbent"
     NO_LABELS = "no_quality_signal"
     FEW_LABELS = "few_labels"
     FEW_OF_CHOICE = "few_calls_of_the_choice"
@@ -64,44 +65,13 @@ class SavingPart:
         self.learning_unknown.update(other.learning_unknown)
 
 
-@dataclass(frozen=True, slots=True)
-class _Side:
-    """Rows of one side of a comparison, by day."""
-
-    rows: NDArray[np.void]
-    place: NDArray[np.intp]  # (n,) which of the days each is of
-    in_period: NDArray[np.bool_]  # (n_days,)
-
-    def by_day(self, name: str) -> Values:
-        """Return (n_days,) sums of a column, of all days."""
-        n_days = len(self.in_period)
-        return np.bincount(self.place, self.rows[name], minlength=n_days).astype(np.float64)
-
-    def told(self, name: str) -> Values:
-        """Return (n_days,) sums of a column; 0 of days that are not asked about."""
-        return np.where(self.in_period, self.by_day(name), 0.0)
-
-    def sum(self, name: str) -> float:
-        """Return the sum over the period."""
-        return float(self.told(name).sum())
-
-    def of_measure(self, name: str) -> SliceSums:
-        """Return what its calls tell of a measure, on every day."""
-        parts = ("units", "calls", "calls2", name, f"{name}_n", f"{name}2")
-        return SliceSums(*(self.by_day(part) for part in parts))
-
-    def of_rewards(self) -> SliceSums:
-        """Return what its labelled calls tell of rewards."""
-        parts = ("labelled_units", "labels", "labels2", "reward", "reward_n", "reward2")
-        return SliceSums(*(self.by_day(part) for part in parts))
-
-    @property
-    def unlabelled(self) -> Values:
-        """Calls of the period of which nothing is said, by day."""
-        return np.maximum(self.told("calls") - self.told("labels"), 0.0)
-
-
-def part_of(rows: NDArray[np.void], *, days: range, value_usd: float | None = None) -> SavingPart:
+def part_of(
+    rows: NDArray[np.void],
+    *,
+    days: range,
+    value_usd: float | None = None,
+    prices: TokenPrices | None = None,
+) -> SavingPart:
     """Return what one release key saved in some days.
 
     Its calls of other days tell of the incumbent as well, as far as days do not differ.
@@ -110,12 +80,12 @@ def part_of(rows: NDArray[np.void], *, days: range, value_usd: float | None = No
         rows: (n,) of SAVING_ROW, all of one release key.
         days: since the epoch, that are asked about.
         value_usd: what a success is worth.
+        prices: of endpoints; of one that is not there its booked calls tell.
     """
-    known_days, place = np.unique(rows["day"], return_inverse=True)
-    in_period = (known_days >= days.start) & (known_days < days.stop)
+    slices = slices_of(rows, days)
 
-    def side(mine: NDArray[np.bool_]) -> _Side:
-        return _Side(rows.compress(mine), place[mine], in_period)
+    def side(mine: NDArray[np.bool_]) -> SavingSide:
+        return SavingSide.of(rows, mine, slices)
 
     whole = side(np.ones(len(rows), dtype=bool))
     own, others = side(rows["by_incumbent"]), side(~rows["by_incumbent"])
@@ -128,7 +98,7 @@ def part_of(rows: NDArray[np.void], *, days: range, value_usd: float | None = No
         out.usd[name] = whole.sum(name)
     why = _why_unknown(own)
     if why is None:
-        _compare_money(out, own, others, value_usd)
+        _compare_money(out, own, others, value_usd, prices or {})
     else:
         out.money_unknown[why] = out.counts["calls"]
     _compare_quality(out, own, others, why)
@@ -136,7 +106,7 @@ def part_of(rows: NDArray[np.void], *, days: range, value_usd: float | None = No
     return out
 
 
-def _why_unknown(own: _Side) -> Why | None:
+def _why_unknown(own: SavingSide) -> Why | None:
     if not len(own.rows):
         return Why.NO_INCUMBENT
     if float(own.rows["units"].sum()) >= LEAST_UNITS:
@@ -144,15 +114,26 @@ def _why_unknown(own: _Side) -> Why | None:
     return Why.NO_PRICE if own.rows["unpriced"].sum() >= LEAST_UNITS else Why.FEW_CALLS
 
 
-def _compare_money(out: SavingPart, own: _Side, others: _Side, value_usd: float | None) -> None:
-    onto = others.told("calls")
-    cost, failed, repeats = (
-        carry(own.of_measure(name), onto, of_rewards=name == "failed") or Uncertain()
-        for name in ("cost", "failed", "repeats")
-    )
-    out.counts["compared"] = out.counts["calls"]
-    out.usd["compared"] = out.usd["cost"]
-    out.counts["compared_failed"] = out.counts["failed"]
+def _compare_money(
+    out: SavingPart,
+    own: SavingSide,
+    others: SavingSide,
+    value_usd: float | None,
+    prices: TokenPrices,
+) -> None:
+    """Note money of the calls of which it can be known what the incumbent's had cost."""
+    served = [each.tokens() for each in others.by_endpoint()]
+    foretold = foretell(own.tokens(), served, prices_of(own, prices))
+    left = others.only(~foretold.is_known)
+    others = others.only(foretold.is_known)
+    onto, n = others.told("calls"), out.counts["calls"] - round(left.sum("calls"))
+    out.money_unknown[Why.NO_TOKENS] = out.counts["calls"] - n
+    failed = carry(own.of_measure("failed"), onto, of_rewards=True) or Uncertain()
+    repeats = carry(own.of_measure("repeats"), onto) or Uncertain()
+    cost = _cost(own, onto, foretold)
+    out.counts["compared"] = n
+    out.counts["by_tokens"] = round(float(onto[own.by_slice("calls") == 0].sum()))
+    out.usd["compared"] = out.usd["cost"] - left.sum("cost")
     out.amounts[Amount.INCUMBENT_USD] = cost.scaled(1, own.sum("cost"))
     out.amounts[Amount.SAVED_USD] = cost.scaled(1, -others.sum("cost"))
     fewer = failed.scaled(1, -others.sum("failed"))
@@ -160,10 +141,21 @@ def _compare_money(out: SavingPart, own: _Side, others: _Side, value_usd: float 
     out.amounts[Amount.FEWER_REPEATS_USD] = repeats.scaled(1, -others.sum("repeats"))
     if value_usd is not None:
         out.amounts[Amount.FEWER_FAILED_USD] = fewer.scaled(value_usd)
-        out.counts["failed_valued"] = out.counts["calls"]
+        out.counts["failed_valued"] = n
 
 
-def _compare_quality(out: SavingPart, own: _Side, others: _Side, why: Why | None) -> None:
+def _cost(own: SavingSide, onto: Values, foretold: WorkedOut) -> Uncertain:
+    """Return what calls of others had cost the incumbent."""
+    levels = (foretold.own, foretold.onto)
+    found = carry(own.of_measure("cost"), onto, foretold=levels) or Uncertain()
+    worked_out = float(onto @ foretold.onto)
+    if worked_out <= 0:
+        return found
+    beside = foretold.variance(onto) * (found.value / worked_out) ** 2
+    return found + Uncertain(0.0, beside)
+
+
+def _compare_quality(out: SavingPart, own: SavingSide, others: SavingSide, why: Why | None) -> None:
     n = out.counts["calls"]
     labelled = bool(own.rows["labels"].any() or others.rows["labels"].any())
     if not labelled:
@@ -188,7 +180,9 @@ def _compare_quality(out: SavingPart, own: _Side, others: _Side, why: Why | None
     out.amounts[Amount.GAINED] = served + in_place.scaled(-1)
 
 
-def _count_learning(out: SavingPart, tried: _Side, kept: _Side, value_usd: float | None) -> None:
+def _count_learning(
+    out: SavingPart, tried: SavingSide, kept: SavingSide, value_usd: float | None
+) -> None:
     """Note what draws to learn cost beside the choice's of the same days."""
     n = round(tried.sum("calls"))
     out.counts["explored"], out.counts["explored_labels"] = n, round(tried.sum("labels"))

@@ -17,11 +17,13 @@ PLACE = np.dtype(
         ("release", "<u8"),
         ("endpoint", "<u8"),  # that was drawn, whoever served
         ("day", "<i4"),
+        ("choice", "<u8"),  # what the release key stood at; 0: not known
         ("by_incumbent", "?"),
         ("explored", "?"),  # drawn to learn: by the floor or a sample, and not the choice
     ]
 )
-"""What rows are told apart by. Propensities hold within a release key, and move from day to day."""
+"""What rows are told apart by. Propensities hold within a release key, and move from day to day and
+with each release."""
 CALL = np.dtype(
     [
         *((name, PLACE.fields[name][0]) for name in PLACE.names or ()),  # type: ignore[index]
@@ -30,27 +32,33 @@ CALL = np.dtype(
         ("predicted", "<f8"),  # mean reward of who serves, as believed at the decision
         ("reward", "<f8"),  # NaN: nothing was said of it
         ("cost_usd", "<f8"),  # of all attempts
+        ("tokens_in", "<f8"),  # of the answer that the client got, as who served it counts
+        ("tokens_out", "<f8"),
         ("estimated_usd", "<f8"),  # of it, what rests on estimated tokens
         ("failed_usd", "<f8"),  # of it, of attempts that failed
-        ("beside_usd", "<f8"),  # of it, of attempts that another one was started beside
+        ("beside_usd", "<f8"),  # of it, of attempts that one started beside them overtook
         ("attempts", "<i8"),
         ("is_failed", "?"),  # no attempt answered, and one of them failed
         ("is_priced", "?"),
     ]
 )
-"""One call that was routed."""
+"""One call that was routed. Where nobody tells tokens both are 0."""
 MEASURES = {"cost": "cost_usd", "failed": "is_failed", "repeats": "failed_usd"}
 """What is carried over from the calls of one to those of another, by its column in CALL."""
+TOKENS = ("tokens_in", "tokens_out")
 _OF_MEASURE = ("", "_n", "2")
 SUMS = (
     *("calls", "units", "calls2", "unpriced", "attempts", "estimated_usd", "beside_usd"),
     *(name + part for name in MEASURES for part in _OF_MEASURE),
+    *("told", "told2"),
+    *(name + part for name in TOKENS for part in _OF_MEASURE),
     *("labels", "labelled_units", "labels2", "reward", "reward_n", "reward2"),
     *("predicted", "weight", "weight2", "weight_reward", "weight2_reward", "weight2_reward2"),
 )
 """Columns: of priced calls their number, how many units, Σ n² of units; of each measure Σ y of
-units, Σ y·n, Σ y²; the same of labelled calls; and of labelled units, with r their mean reward and
-w = 1 ÷ propensity: Σ w, Σ w², Σ w·r, Σ w²·r, Σ w²·r². `unpriced` calls are in no other column."""
+units, Σ y·n, Σ y²; the same of tokens of calls that tell them, and of labelled calls; and of
+labelled units, with r their mean reward and w = 1 ÷ propensity: Σ w, Σ w², Σ w·r, Σ w²·r, Σ w²·r².
+`unpriced` calls are in no other column."""
 SAVING_ROW = np.dtype(
     [
         *((name, PLACE.fields[name][0]) for name in PLACE.names or ()),  # type: ignore[index]
@@ -100,21 +108,26 @@ def _of_units(rows: NDArray[np.void], starts: NDArray[np.intp]) -> dict[str, NDA
 
     priced, said = rows["is_priced"], ~np.isnan(rows["reward"])
     n, labels = total(priced), total(said & priced)
+    is_told = priced & (rows["tokens_in"] > 0)
+    told = total(is_told)
     out = {
         "calls": n,
         "units": (n > 0).astype(float),
         "calls2": n**2,
         "unpriced": total(~priced),
         "attempts": total(np.where(priced, rows["attempts"], 0)),
+        "told": told,
+        "told2": told**2,
         "labels": labels,
         "labelled_units": (labels > 0).astype(float),
         "labels2": labels**2,
     }
     for name in ("estimated_usd", "beside_usd"):
         out[name] = total(np.where(priced, rows[name], 0.0))
-    for name, column in MEASURES.items():
-        y = total(np.where(priced, rows[column], 0.0))
-        out |= {name: y, f"{name}_n": y * n, f"{name}2": y**2}
+    measures = [(name, column, priced, n) for name, column in MEASURES.items()]
+    for name, column, of, count in (*measures, *((name, name, is_told, told) for name in TOKENS)):
+        y = total(np.where(of, rows[column], 0.0))
+        out |= {name: y, f"{name}_n": y * count, f"{name}2": y**2}
     reward = total(np.where(said & priced, rows["reward"], 0.0))
     out |= {"reward": reward, "reward_n": reward * labels, "reward2": reward**2}
     is_labelled = labels > 0

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit import ope
 from bandit.carried import Uncertain
+from bandit.foretold import TokenPrices
 from bandit.incumbent import ALLOWANCE, LEAST_CALLS
-from bandit.ope import ArmSums, Estimate
+from bandit.incumbent_quality import incumbent_quality
+from bandit.ope import Z95, Estimate
 from bandit.saving_parts import Amount, SavingPart, Why, part_of
 
 Figures = dict[str, Any]
@@ -24,10 +25,13 @@ SAID = {
     Why.NO_INCUMBENT: "no incumbent served any of these calls: none is set, or nothing was drawn",
     Why.FEW_CALLS: "the incumbent was drawn fewer than 20 times",
     Why.NO_PRICE: "the incumbent has no price",
+    Why.NO_TOKENS: "no tokens are known of these calls, and the incumbent served none beside them",
     Why.NO_LABELS: "no quality signal",
     Why.FEW_LABELS: "fewer than 20 labelled draws on one side",
     Why.FEW_OF_CHOICE: "the choice was drawn fewer than 20 times",
 }
+DOUBLY_ROBUST, LABELS_ALONE = "doubly robust", "labels alone"
+NOT_CHECKED = "propensities are compared by app"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,11 @@ class AppSavings:
 
 
 def savings(
-    rows: NDArray[np.void], *, days: range, values_usd: Mapping[int, float | None] | None = None
+    rows: NDArray[np.void],
+    *,
+    days: range,
+    values_usd: Mapping[int, float | None] | None = None,
+    prices: TokenPrices | None = None,
 ) -> list[AppSavings]:
     """Return what routing saved, by app and task.
 
@@ -61,13 +69,14 @@ def savings(
         rows: (n,) of `saving_sums.SAVING_ROW`.
         days: since the epoch, that are asked about; those before and after tell of the incumbent.
         values_usd: what a success is worth, by the strategy's digest.
+        prices: of endpoints; of one that is not there its booked calls tell.
     """
-    values = values_usd or {}
+    values, prices = values_usd or {}, prices or {}
     out = []
     for app in np.unique(rows["app"]).tolist():
         mine = rows.compress(rows["app"] == app)
         tasks = [
-            _task(app, task, mine.compress(mine["task"] == task), days, values)
+            _task(app, task, mine.compress(mine["task"] == task), days, values, prices)
             for task in np.unique(mine["task"]).tolist()
         ]
         tasks = [task for task in tasks if task.part.counts["routed"]]
@@ -77,7 +86,7 @@ def savings(
         for task in tasks:
             part.add(task.part)
         limit, limit_usd = _limits(mine, days, values)
-        out.append(AppSavings(app, part, _checked(mine, days), tasks, limit, limit_usd))
+        out.append(AppSavings(app, part, incumbent_quality(mine, days), tasks, limit, limit_usd))
     return out
 
 
@@ -87,12 +96,14 @@ def _task(
     rows: NDArray[np.void],
     days: range,
     values: Mapping[int, float | None],
+    prices: TokenPrices,
 ) -> TaskSavings:
     part = SavingPart()
     for release in np.unique(rows["release"]).tolist():
         own = rows.compress(rows["release"] == release)
-        part.add(part_of(own, days=days, value_usd=values.get(int(own["strategy"][0]))))
-    return TaskSavings(app, task, part, _checked(rows, days))
+        value_usd = values.get(int(own["strategy"][0]))
+        part.add(part_of(own, days=days, value_usd=value_usd, prices=prices))
+    return TaskSavings(app, task, part, incumbent_quality(rows, days))
 
 
 def _limits(
@@ -101,7 +112,7 @@ def _limits(
     """Return what the allowance lets learning cost, each strategy's share of its own calls."""
     limit, limit_usd = 0.0, 0.0
     is_priced = True
-    mine = rows.compress(_in(rows, days))
+    mine = rows.compress((rows["day"] >= days.start) & (rows["day"] < days.stop))
     for strategy in np.unique(mine["strategy"]).tolist():
         own = mine.compress(mine["strategy"] == strategy)
         successes = ALLOWANCE * max(float((own["calls"] + own["unpriced"]).sum()), LEAST_CALLS)
@@ -110,28 +121,6 @@ def _limits(
         is_priced &= value is not None
         limit_usd += successes * (value or 0.0)
     return limit, limit_usd if is_priced else None
-
-
-def _checked(rows: NDArray[np.void], days: range) -> Estimate | None:
-    """Return the doubly robust estimate of the incumbent's mean reward over labelled units."""
-    mine = rows.compress(_in(rows, days) & (rows["labelled_units"] > 0))
-    if not len(mine):
-        return None
-    places, place = np.unique(mine["release"], return_inverse=True)
-
-    def total(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.bincount(place, values, minlength=len(places)).astype(np.float64)
-
-    own = mine["by_incumbent"]
-    drawn = total(np.where(own, mine["labelled_units"], 0.0))
-    predicted = total(np.where(own, mine["predicted"], 0.0)) / np.maximum(drawn, 1.0)
-    columns = ("weight", "weight2", "weight_reward", "weight2_reward", "weight2_reward2")
-    weights = (total(np.where(own, mine[name], 0.0)) for name in columns)
-    return ope.doubly_robust_of_arm(ArmSums(total(mine["labelled_units"]), predicted, *weights))
-
-
-def _in(rows: NDArray[np.void], days: range) -> NDArray[np.bool_]:
-    return np.asarray((rows["day"] >= days.start) & (rows["day"] < days.stop))
 
 
 def figures(
@@ -159,6 +148,7 @@ def _money(part: SavingPart) -> Figures:
     out: Figures = {
         "signal": "booked costs",
         "n": n,
+        "by_tokens": part.counts["by_tokens"],
         "served_usd": served,
         "estimated_usd": part.usd["estimated_usd"],
         "incumbent_usd": None,
@@ -182,6 +172,8 @@ def _quality(part: SavingPart, checked: Estimate | None) -> Figures:
     n = part.counts["judged"]
     out: Figures = {
         "signal": "labels" if n else None,
+        "method": None,
+        "why": None,
         "n": n,
         "labels": part.counts["labels"],
         "served": None,
@@ -192,13 +184,24 @@ def _quality(part: SavingPart, checked: Estimate | None) -> Figures:
     }
     if not n:
         return out
-    names = {
-        "served": Amount.SERVED_REWARD,
-        "incumbent": Amount.INCUMBENT_REWARD,
-        "gained": Amount.GAINED,
-    }
-    means = {name: part.amounts[amount].scaled(1 / n) for name, amount in names.items()}
-    return out | {name: mean.as_json() for name, mean in means.items()}
+    served = part.amounts[Amount.SERVED_REWARD].scaled(1 / n)
+    incumbent = part.amounts[Amount.INCUMBENT_REWARD].scaled(1 / n)
+    gained = part.amounts[Amount.GAINED].scaled(1 / n)
+    why = _why_labels(part, checked)
+    if why is None and checked is not None:
+        error = ((checked.high - checked.low) / 2 / Z95) ** 2
+        incumbent = Uncertain(checked.value, error)
+        gained = served + incumbent.scaled(-1)
+    figures = {"served": served, "incumbent": incumbent, "gained": gained}
+    method = DOUBLY_ROBUST if why is None else LABELS_ALONE
+    return out | {"method": method, "why": why, **{k: v.as_json() for k, v in figures.items()}}
+
+
+def _why_labels(part: SavingPart, checked: Estimate | None) -> str | None:
+    """Return why the doubly robust estimate is not what is shown; None: it is."""
+    if part.counts["judged"] < part.counts["calls"]:
+        return "not of all tasks enough is known"
+    return NOT_CHECKED if checked is None else checked.refused
 
 
 def _estimate(found: Estimate | None) -> Figures | None:

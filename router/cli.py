@@ -103,7 +103,9 @@ def spend(
     month: Annotated[str | None, typer.Option(help="YYYY-MM, instead of both.")] = None,
     by: Annotated[
         str | None,
-        typer.Option(help="Of app, role, task, strategy, endpoint, model, user, tag, hour, day."),
+        typer.Option(
+            help="Of app, role, task, strategy, endpoint, model, user, tag; of hour, day, month."
+        ),
     ] = None,
     zone: Annotated[str | None, typer.Option(help="A time zone; else UTC.")] = None,
     app_: Annotated[str | None, typer.Option("--app", help="This app alone.")] = None,

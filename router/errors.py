@@ -9,6 +9,7 @@ RouterError
     ├── AuditUnavailable        what is about to leave cannot be recorded, and so does not leave
     ├── BudgetSpent             a budget that holds for it is used up; carries which, and until when
     ├── BudgetAway              what a hard budget has left is not known while the store is away
+    ├── RateShareSpent          its app has had its share of a provider's limit in this minute
     ├── StoreAway               who made what it goes on from is not known while the store is away
     ├── SidecarFull             the sidecar itself has all that it takes
     ├── Misconfigured           the last that might serve it turns our key or model down
@@ -84,6 +85,7 @@ STATUS = {
     "too_old": 410,
     "body_too_large": 413,
     "unsupported_media_type": 415,
+    "rate_share_spent": 429,
     "internal_error": 500,
     "upgrade_not_supported": 501,
     "endpoint_misconfigured": 502,
@@ -214,6 +216,25 @@ class BudgetAway(DispatchError):
         super().__init__(
             f"what hard budget {budget} has left is not known while the store is away; "
             "try again soon"
+        )
+
+
+class RateShareSpent(DispatchError):
+    """The app of the call has had its share of a provider's limit, wherever the call may go."""
+
+    code = "rate_share_spent"
+
+    def __init__(self, told: Mapping[str, Any], *, after_s: float) -> None:
+        """Make it.
+
+        Args:
+            told: `app`, `limit_of`, `unit`, `per`, `limit`, `share` and `resets_at` (RFC 3339).
+            after_s: after how long it may be tried again.
+        """
+        self.told, self.after_s = dict(told), after_s
+        super().__init__(
+            f"app {told['app']} has had its share of what {told['limit_of']} takes a minute: "
+            f"{told['share']} of {told['limit']} {told['unit']}; try again after a pause"
         )
 
 

@@ -50,7 +50,7 @@ from router.net.turns import Turns
 from router.policy.callers import Caller, Keys, check_origin, require_single
 from router.policy.route import no_such_model, require_meant, require_spoken
 from router.policy.standing import usual_strategy
-from router.report import views
+from router.report import exploring, views
 from router.report.endpoints import endpoint_rows
 from router.report.models import find_model, model_list
 from telemetry.crashes import place_of
@@ -296,9 +296,10 @@ class Routes:
 
     async def _posteriors(self, exchange: Exchange, beliefs: Beliefs) -> None:
         _keys(beliefs).require_admin(exchange.headers)
-        strategy = usual_strategy(beliefs.configuration)
-        shown = views.posteriors(beliefs, strategy) | views.keeper_rows(self._services.keeper)
-        await exchange.respond_json(200, shown)
+        services, of, at_ms = self._services, beliefs.configuration, self._services.clock().store_ms
+        shown = views.posteriors(beliefs, usual_strategy(of)) | views.keeper_rows(services.keeper)
+        rows = exploring.ceiling_rows(of, services.calls.spending.allowances, at_ms=at_ms)
+        await exchange.respond_json(200, exploring.with_ceilings(shown, rows))
 
     async def _endpoints(self, exchange: Exchange, beliefs: Beliefs) -> None:
         _keys(beliefs).require_admin_or_app(exchange.headers)

@@ -12,6 +12,8 @@ import httpx
 
 from router.beliefs.keeper import Keeper
 from router.budgets.allowances import Allowances
+from router.budgets.exploring import ExploringCeilings
+from router.budgets.rate_allowances import RateAllowances
 from router.budgets.watch import BudgetWatch
 from router.config.compiled import Configuration
 from router.config.watch import WatchedFile
@@ -31,6 +33,7 @@ from router.dispatch.intents import Intents
 from router.dispatch.observer_line import ObserverLine
 from router.dispatch.passing import Passing
 from router.dispatch.passthrough import Passthrough
+from router.dispatch.rates import ProviderLimits
 from router.dispatch.recent import RecentNames
 from router.dispatch.spending import Spending
 from router.endpoints.health import Health
@@ -97,6 +100,9 @@ class Sidecar:
             clock=store_clock,
         )
         self.allowances = Allowances(address, lambda: self.writer.producer)
+        self.rate_allowances = RateAllowances(
+            address, lambda: self.writer.producer, clock=_steady(clock)
+        )
         self.draws = Draws(address, has_room=lambda: self.keeper.memory.has_room_for_draws)
         self.sessions = Sessions(address, has_room=lambda: self.keeper.memory.has_room_for_draws)
         self.ids = StoredIds(address, has_room=lambda: self.keeper.memory.has_room_for_ids)
@@ -147,9 +153,28 @@ class Sidecar:
             is_store_up=lambda: self.keeper.store_up,
         )
         contexts = Contexts(
-            self.keeper, self.health, self.draws, self.thoughts, secrets.draws, self.sessions
+            self.keeper,
+            self.health,
+            self.draws,
+            self.thoughts,
+            secrets.draws,
+            self.sessions,
+            ExploringCeilings(self.allowances),
         )
         decider = Decider(contexts)
+        spending = Spending(
+            self.allowances,
+            self.writer,
+            ProviderLimits(
+                self.rate_allowances,
+                self.health.learnt,
+                contexts.sizes,
+                metrics.shares_spent,
+                is_off=lambda: self.keeper.off,
+            ),
+            is_off=lambda: self.keeper.off,
+            refused=metrics.budgets_refused,
+        )
         self.watch = BudgetWatch(
             address,
             self.allowances,
@@ -158,12 +183,6 @@ class Sidecar:
             beliefs=lambda: self.keeper.current,
             now_s=lambda: store_clock.now_ms() / 1000,
             warned=metrics.budgets_warned,
-        )
-        spending = Spending(
-            self.allowances,
-            self.writer,
-            is_off=lambda: self.keeper.off,
-            refused=metrics.budgets_refused,
         )
         self.ledger = LedgerDesk(address, lambda: self.keeper.current.configuration, file)
         self.calls = Calls(
@@ -280,6 +299,7 @@ class Sidecar:
         self.teller.start(self.keeper.current.configuration)
         self.keeper.start()
         self.allowances.start()
+        self.rate_allowances.start()
         self.watch.start()
         self.draws.start()
         self.sessions.start()
@@ -312,7 +332,8 @@ class Sidecar:
         if self.observer is not None:
             await self.observer.stop()
         await self._upstream.aclose()
-        await self.allowances.stop()  # by now every attempt has ended
+        # By now every attempt has ended.
+        await asyncio.gather(self.allowances.stop(), self.rate_allowances.stop())
         self.upkeep.stop()
         self.ledger.stop()
         self.keeper.stop()

@@ -51,6 +51,7 @@ In reading order:
 - `filling`: many fields or members as few arguments of a script
 - `scripts`: the few steps that the store must take atomically
 - `budget_accounts`, `allowances`: money that is granted before it is spent: store and holder
+- `rate_accounts`: the same of what providers take a minute
 - `budget_spends`, `budget_rows`: what calls came to in them, as records and as rows
 - `thawing`: those by which what is old is put back
 - `streams`: entries of several streams at once

@@ -27,6 +27,8 @@ EARLY = 1 / 16
 """By which part a lease ends sooner here than at the store: clocks do not run alike."""
 RETRY_PART = 1 / 20
 """Of a lease, after no reply: what a store forgot is restated well before it grants again."""
+RECOVERING_PART = 1 / 8
+"""Of a lease, while nothing is granted: an account that hears nobody for a quarter goes on so."""
 
 
 @dataclass(slots=True)
@@ -78,6 +80,7 @@ class BudgetAllowance:
         self._under_way: TakeAsked | None = None
         self._ends_s = -math.inf  # until then `free` may be spent
         self._renewed_s = -math.inf  # when the lease was last asked for
+        self._spoken_s = -math.inf  # when anything was said
         self._retry_s = -math.inf  # no reply came: not before then
         self._recovers_s = -math.inf  # nothing is granted before then
         self._short_s = -math.inf  # until then more than `heard.free` is not asked for
@@ -107,14 +110,18 @@ class BudgetAllowance:
         self.free -= amount
         return self._reserved(amount)
 
-    def overdraw(self, amount: int, *, is_late: bool = False) -> BudgetReservation | None:
+    def overdraw(
+        self, amount: int, *, is_late: bool = False, most: int | None = None
+    ) -> BudgetReservation | None:
         """Return a reservation although nothing is granted: soft, store away, one lease at most.
 
         Args:
             is_late: the caller waited for a word under way as long as it can.
+            most: instead of one lease.
         """
         is_away = is_late or self.is_unknown
-        if self.is_hard or not is_away or self.extra + amount > self.lease:
+        most = self.lease if most is None else most
+        if self.is_hard or not is_away or self.extra + amount > most:
             return None
         self.extra += amount
         self.extra_in_all += amount
@@ -245,7 +252,7 @@ class BudgetAllowance:
         if self._is_told_soon:
             return now_s
         if self.heard is not None and self.heard.is_recovering:
-            return min(self._recovers_s, renewal)
+            return min(self._recovers_s, self._spoken_s + self.lease_s * RECOVERING_PART)
         is_used = 2 * self.free < self._target() and self._drawn[0] > 0
         return max(self._short_s, now_s) if is_used and not self._is_low() else renewal
 
@@ -257,6 +264,7 @@ class BudgetAllowance:
         if self.is_asking:
             return None
         self._lapse(now_s)
+        self._spoken_s = now_s
         held = min(self.free, amount)
         self.free -= held
         is_renewal = now_s >= self._renewed_s + self.lease_s / 2

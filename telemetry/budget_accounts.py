@@ -24,7 +24,8 @@ cluster it came by. Where the account knows another one it *recovers*: it grants
 longest lease that it saw, while living holders restate what they took, which the account takes
 even beyond the limit. A forgotten grant of a holder that stayed silent all that time has ended by
 the holder's own clock, and is neither spent from nor restated. A second restart within that time
-begins it anew. Nothing is granted twice then, save what follows.
+begins it anew, and where nobody was heard in its last quarter (the server stood still: what holders
+had to say waits) it goes on for half as long. Nothing is granted twice then, save what follows.
 
 **What bounds the rest**:
 
@@ -88,7 +89,8 @@ local account, live, holder = KEYS[1], KEYS[2], ARGV[1]
 local seq, mine, want = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local least, limit, ttl = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local keep, again = ARGV[8], tonumber(ARGV[9])
-local known = redis.call('HMGET', account, 'h:' .. holder, 'debited', 'run', 'until', 'lease')
+local known = redis.call('HMGET', account, 'h:' .. holder, 'debited', 'run', 'until', 'lease',
+  'heard')
 local take, last = parts_of(known[1])
 local debited, ends = tonumber(known[2] or '0'), tonumber(known[4] or '0')
 local lease = math.max(tonumber(known[5] or '0'), ttl)
@@ -98,6 +100,10 @@ end
 local info = redis.pcall('INFO', 'server')
 local run = type(info) == 'string' and string.match(info, 'run_id:(%w+)') or 'unknown'
 ends = math.min(ends, now + lease)
+local heard = tonumber(known[6] or '0')
+if heard < ends and ends <= now and now - heard > lease / 4 then
+  ends = now + math.floor(lease / 2)
+end
 if known[3] ~= run then
   local is_doubtful
   if known[3] then
@@ -132,7 +138,7 @@ end
 debited = debited + granted
 redis.call('HSET', account, 'h:' .. holder, text(mine + granted) .. ' ' .. text(seq),
   'debited', text(debited), 'run', run, 'until', text(ends), 'lease', text(lease),
-  'length', ARGV[10])
+  'length', ARGV[10], 'heard', text(now))
 redis.call('PEXPIRE', account, keep)
 redis.call('PEXPIRE', live, keep)
 return {granted, free - granted, n, again, ends > now and 1 or 0}

@@ -80,6 +80,9 @@ class Flag(IntFlag):
     NAMES_EPISODE = 1 << 20  # the first answer of its role and endpoint in its episode
     ESTIMATED = 1 << 24  # nobody told what it used: tokens are estimates, and cost unless PRICED
     EXPLORED = 1 << 25  # drawn to learn: by the floor or a sample, and another than the choice
+    UNANSWERED = 1 << 26  # its call ended with it, and the client got no good answer
+    REPORTED = 1 << 27  # the provider told what it cost, be it nothing
+    NO_END = 1 << 28  # its call did not end with it: the client left, or another attempt followed
     OTHER_MODEL = 32768  # the answer names another model than was asked for
     TRANSLATED = 65536  # the endpoint does not speak the caller's dialect
     THAWED = 16384  # of feedback: what was said of its decision, an old one, was put back before
@@ -171,7 +174,7 @@ RECORD = np.dtype(
         ("first_endpoint", "<u8"),  # digest of who the decision's first attempt went to; 0: unsaid
         ("repeat_endpoint", "<u8"),  # of REPEAT, the same of the decision that asked again
         ("added_ms", "<u4"),  # by which this prolonged its chain of attempts, or of calls
-        ("spare", "V4"),
+        ("price", "<u4"),  # digest of the price entry that `cost_nano` is by; 0: of none
         ("role", "<u8"),
         ("tag", "<u8"),  # what the first prompt of a call of `general` looks like
         ("episode", "<u8"),  # digest of the declared session; 0: none
@@ -196,7 +199,7 @@ RECORD = np.dtype(
 )
 RECORD_SIZE = RECORD.itemsize
 _HEAD = struct.Struct("<BBBBHxB")
-_OUTCOME = struct.Struct("<8I2Q8x16s16s16x16sQ8xI4x8QqI5BIHx")
+_OUTCOME = struct.Struct("<8I2Q8x16s16s16x16sQ8xII8QqI5BIHx")
 _FEEDBACK = struct.Struct("<I44xq16x16s16s16s88xqI4B8x")
 """What stands behind the token; of a feedback all that tells of an attempt is left out."""
 SEAL = struct.Struct("<II")
@@ -223,6 +226,7 @@ def outcome(
     reported_cost_nano: int = 0,
     price_source: PriceSource = PriceSource.NONE,
     price_day: int = 0,
+    price: int = 0,
     tier: ServiceTier = ServiceTier.USUAL,
     response: bytes = NO_DIGEST,
     reference: bytes = NO_DIGEST,
@@ -244,7 +248,9 @@ def outcome(
 
     Args:
         cost_nano: what it cost, by the price that `price_source` and `price_day` name.
-        reported_cost_nano: what it cost by the provider's own word; 0 where it has none.
+        reported_cost_nano: what it cost by the provider's own word; 0 where it has none, or, with
+            `Flag.REPORTED`, where that is nothing.
+        price: digest of the entry by which `cost_nano` is; 0: of none.
         said: what was thought of the answer, where that comes with the outcome; one record, so
             that both count or neither.
         event: the id under which `said` is heard.
@@ -276,6 +282,7 @@ def outcome(
         event,
         first_endpoint,
         min(round(added_s * 1000), U32_MAX),
+        price,
         role,
         tag,
         episode,

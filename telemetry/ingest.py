@@ -132,6 +132,9 @@ class Outcome(_Data):
         Annotated[int, Field(ge=1, le=255, description="a whole number from 1 to 255"), WHOLE]
         | None
     ) = None
+    final: (
+        Annotated[bool, Field(description="true or false: whether its call ended with it")] | None
+    ) = None
     latency_s: (
         Annotated[float, Field(gt=0, le=3600, description="seconds, above 0 and up to 3600")] | None
     ) = None
@@ -177,6 +180,18 @@ class Outcome(_Data):
         if self.status == 429:
             return Result.RATE_LIMIT
         return Result.SERVER if self.status >= 500 else Result.CLIENT_ERROR
+
+    @property
+    def ends_call(self) -> bool:
+        """Whether the call that it was an attempt of ended with it, as far as it says.
+
+        A failure that is numbered may have been followed by another attempt.
+        """
+        if self.ended in (Result.OVERTAKEN, Result.CLIENT_GONE):
+            return False
+        if self.final is not None:
+            return self.final
+        return self.ended is Result.OK or self.attempt is None
 
 
 def _exactly_one(schema: dict[str, Any]) -> None:

@@ -387,6 +387,12 @@ def account_of(name: bytes) -> tuple[int, int] | None:
     return found if budget(*found).encode() == name else None
 
 
+def rate(digest: int, minute_s: int) -> tuple[str, str]:
+    """Hash and sorted set with a time to live: a provider's limit in a minute, as `budget` has."""
+    account = f"{{{_prefix}:rate:{digest:016x}}}:{minute_s}"
+    return account, f"{account}:live"
+
+
 def budget_live(digest: int, period_start_s: int) -> str:
     """Sorted set with a time to live: holders of that account -> when their leases end, in ms."""
     return f"{budget(digest, period_start_s)}:live"

@@ -45,11 +45,16 @@ class Dimension(StrEnum):
     HOUR = "hour"
     DAY = "day"
     MONTH = "month"
+    PRICE = "price"  # the digest of an entry; of attempts alone whose cost the provider tells
 
 
+ASKABLE = tuple(name for name in Dimension if name != "price")
+"""What people ask by."""
 TIMES = (Dimension.HOUR, Dimension.DAY, Dimension.MONTH)
 TABLES = {Dimension.USER: LedgerTable.USERS, Dimension.TAG: LedgerTable.TAGS}
 """Of whom there is a table of its own, by day, that knows apps and nothing else."""
+OF_PRICES = (Dimension.ENDPOINT, Dimension.PRICE, Dimension.DAY, Dimension.MONTH)
+"""What the table of prices knows."""
 ASKED_APART = (
     *(LedgerColumn.N_REPORTED, LedgerColumn.REPORTED, LedgerColumn.REPORTED_BY_PRICE),
     *(LedgerColumn.LATENCY_US, LedgerColumn.ROWS),
@@ -90,6 +95,10 @@ class LedgerQuestion:
                 if other not in beside:
                     fix = "ask by app, day and month beside it"
                     raise UnknownTogether(other, f"is not kept by {name}; {fix}")
+        if Dimension.PRICE in asked:
+            for other in asked:
+                if other not in OF_PRICES:
+                    raise UnknownTogether(other, "is not kept by price")
         if len([name for name in self.by if name in TIMES]) > 1:
             raise UnknownTogether(self.time or "", "ask by one of hour, day and month")
 
@@ -97,6 +106,8 @@ class LedgerQuestion:
     def table(self) -> LedgerTable:
         """In which table it is."""
         asked = (*self.by, *self.only)
+        if Dimension.PRICE in asked:
+            return LedgerTable.PRICES
         return next((TABLES[name] for name in asked if name in TABLES), LedgerTable.CALLS)
 
     @property

@@ -27,6 +27,7 @@ from telemetry.ledger_questions import (
     some_fields,
 )
 from telemetry.ledger_rows import (
+    BEGUN_FIELD,
     DAY_MS,
     HOUR_MS,
     HOURS,
@@ -312,17 +313,20 @@ def _since(client: Client, n_shards: int) -> LedgerSince:
     """Return since when everything is in the ledger of every shard, and when it begins."""
     pipeline = client.pipeline(transaction=False)
     for shard in range(n_shards):
-        pipeline.hget(keys.meta(shard), SINCE_FIELD)
+        pipeline.hmget(keys.meta(shard), [SINCE_FIELD, BEGUN_FIELD])
         pipeline.hkeys(keys.spent_blocks(shard))
         pipeline.hkeys(keys.spent_spans(shard))
-    replies, marks, begins = iter(pipeline.execute()), [0], list[int]()
+    replies, marks, begun, begins = iter(pipeline.execute()), [0], list[int](), list[int]()
     for _ in range(n_shards):
-        mark, blocks, spans = islice(replies, 3)
+        (mark, begun_ms), blocks, spans = islice(replies, 3)
         beginning = (mark or b"").partition(b"-")[0]
         marks.append(int(beginning) if beginning.isdigit() else 0)
+        if mark:  # 0: it began before that was noted
+            begun.append(int(begun_ms) if begun_ms and begun_ms.isdigit() else 0)
         begins += [day * DAY_MS for _, day in _numbers(LedgerTable.CALLS, blocks)]
         begins += [hour * HOUR_MS for _, hour in _numbers(LedgerTable.CALLS, spans)]
-    return LedgerSince(max(marks), min(begins, default=None))
+    since_ms = max(marks) or min(begun, default=0)
+    return LedgerSince(since_ms, min(begins, default=None))
 
 
 def _without(whole: LedgerRows, named: LedgerRows, by: Sequence[Dimension]) -> LedgerRows:

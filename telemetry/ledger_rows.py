@@ -1,9 +1,10 @@
 """Rows of the ledger: what calls cost, as integers that only ever add up.
 
-Three tables: *calls* by hour, app, role, task, strategy, endpoint and served model; *users* by day,
-app and user; *tags* by day, app and the app's declared tag. A row is a key of digests and a vector
-of `LedgerColumn`. The time of a row is that of the decision, so that it does not matter when, and
-in which order, records are folded.
+Four tables: *calls* by hour, app, role, task, strategy, endpoint and served model; *users* by day,
+app and user; *tags* by day, app and the app's declared tag; *prices* by day, endpoint and price
+entry, of attempts alone whose cost the provider tells as well. A row is a key of digests and a
+vector of `LedgerColumn`. The time of a row is that of the decision, so that it does not matter
+when, and in which order, records are folded.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ class LedgerTable(StrEnum):
     CALLS = "c"
     USERS = "u"
     TAGS = "t"
+    PRICES = "p"
 
 
 class LedgerColumn(IntEnum):
     """What a row adds up. Money is in nano-USD."""
 
-    CALLS = 0  # answers that a client got, each once
+    CALLS = 0  # whose client got an answer, or was told that there is none; each once
     ATTEMPTS = 1
     FAILED = 2  # of the attempts
     UNPRICED = 3  # attempts that used something for which no price is known
@@ -46,11 +48,12 @@ class LedgerColumn(IntEnum):
     COST_BY_KNOWN_PRICES = 12  # of it, by prices that the user did not write
     COST_BY_PROVIDER = 13  # of it, by the provider's word alone
     COST_PROFILED = 14  # of it, by profiles and checks
-    N_REPORTED = 15  # attempts whose cost both the provider and a price tell
+    N_REPORTED = 15  # of `PRICES`: attempts whose cost both the provider and a price tell
     REPORTED = 16  # their cost by the provider's word
     REPORTED_BY_PRICE = 17  # their cost by the price
     LATENCY_US = 18  # of the attempts
     ROWS = 19  # of the row of others: how many names of its app have rows of their own
+    FAILED_CALLS = 20  # of the calls; of those before schema 8 nobody counted them
 
 
 N_LEDGER_COLUMNS = len(LedgerColumn)
@@ -63,6 +66,9 @@ MOST_SUM = (1 << 62) - 1
 HALF_BITS = 31
 SINCE_FIELD = "ledger"
 """Of a shard's meta: the mark behind which everything is in the ledger."""
+BEGUN_FIELD = "ledger_begun"
+"""Beside it, in epoch milliseconds: when the first was folded that this sidecar's own calls wrote.
+Apps may tell of earlier ones."""
 OTHERS = 0
 """In place of a user or a tag: all that have no row of their own."""
 CALLS_KEY = np.dtype(
@@ -70,12 +76,14 @@ CALLS_KEY = np.dtype(
 )
 NAMED_KEY = np.dtype([("app", "<u8"), ("name", "<u8")])
 """`name` is a user's keyed hash, or the digest of a tag."""
+PRICE_KEY = np.dtype([("endpoint", "<u8"), ("price", "<u8")])
 KEYS = {
     LedgerTable.CALLS: CALLS_KEY,
     LedgerTable.USERS: NAMED_KEY,
     LedgerTable.TAGS: NAMED_KEY,
+    LedgerTable.PRICES: PRICE_KEY,
 }
-SPAN_MS = {LedgerTable.CALLS: HOUR_MS, LedgerTable.USERS: DAY_MS, LedgerTable.TAGS: DAY_MS}
+SPAN_MS = dict.fromkeys(LedgerTable, DAY_MS) | {LedgerTable.CALLS: HOUR_MS}
 """For how long the rows of a table are open together."""
 
 

@@ -71,6 +71,8 @@ class Metrics:
     """Warnings said here, by budget and percent that is spent."""
     budgets_refused: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Calls turned away for a budget, by budget and code."""
+    shares_spent: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Attempts that were not made, as an app had its share: by app and whose limit."""
     ingested: Counter[str] = field(default_factory=Counter)
     """Events accepted, and requests refused by code."""
     upstream_s: dict[str, Histogram] = field(default_factory=dict)
@@ -152,6 +154,8 @@ class Exposition(Collector):
         yield _counter("router_budget_warnings", what, ["budget", "percent"], m.budgets_warned)
         what = "Calls turned away for a budget."
         yield _counter("router_budget_refused", what, ["budget", "code"], m.budgets_refused)
+        what = "Attempts that were not made, as the app had had its share of a limit."
+        yield _counter("router_shares_spent", what, ["app", "limit_of"], m.shares_spent)
         said = {(k,): n for k, n in m.feedback.items()}
         yield _counter("router_feedback", "Feedback received.", ["result"], said)
         dropped = {(why,): m.dropped[why] for why in Dropped}

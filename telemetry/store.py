@@ -28,8 +28,8 @@ SCHEMA = "8"
 READABLE = ("3", "4", "5", "6", "7")
 """Earlier schemas that are read as they are. Since 3 records and tokens grew wider; since 4 what
 was said and what names decisions lies by hours, and since 5 ids of responses take less: what lies
-as it did before is found until it ends. Before 8 nobody counted chains, and budgets
-had no accounts: there are no rows of them, which says 0."""
+as it did before is found until it ends. Before 8 nobody counted chains, budgets had no accounts,
+and the ledger knew no failed calls and no price entries: of older records all of that is 0."""
 SOCKET_TIMEOUT_S = 2.0
 """Above the longest blocking read (.5 s), far below a person's patience."""
 

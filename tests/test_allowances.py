@@ -220,6 +220,39 @@ def test_a_second_restart_within_a_lease_begins_the_wait_anew(
     assert int(client.hget(PERIOD.keys[0], "until")) >= began
 
 
+def test_a_server_that_stood_still_at_the_end_of_the_wait_waits_on(
+    accounts: BudgetAccounts, client: Any
+) -> None:
+    one, other = Holder(accounts, "a"), Holder(accounts, "b")
+    one.say()
+    pretend_restart(client)
+    other.say()
+    now_ms = int(float(client.time()[0]) * 1000)
+
+    def said_before(wait_over_s: float, heard_s: float) -> None:
+        over, heard = (round(now_ms - s * 1000) for s in (wait_over_s, heard_s))
+        client.hset(PERIOD.keys[0], mapping={"until": over, "heard": heard})
+
+    said_before(0.1, 5.0)  # seconds; a lease has ten
+    answer = other.say(50)
+    assert (answer.granted, answer.is_recovering, 4 < answer.again_s <= 5) == (0, True, True)
+    said_before(0.1, 1.5)
+    other.now_s += 1
+    answer = other.say(50)
+    assert not answer.is_recovering
+
+
+def test_holders_are_heard_often_while_nothing_is_granted(
+    accounts: BudgetAccounts, client: Any
+) -> None:
+    one = Holder(accounts, "a")
+    one.say()
+    pretend_restart(client)
+    one.say()
+
+    assert one.own.due_s(one.now_s) == pytest.approx(one.now_s + one.own.lease_s / 8)
+
+
 def test_a_restart_without_holders_on_record_holds_nobody_up(
     accounts: BudgetAccounts, client: Any
 ) -> None:

@@ -18,11 +18,14 @@ import yaml
 from conftest import SHARDS, Provider, Reply, answer, chunks, endpoint, event, serving
 
 from bandit.families import U
+from router.beliefs.names import Names
 from router.config.compiled import compile_text
-from router.dispatch.copied import AnswerCopy, answered_in
+from router.dispatch.booking import outcome
+from router.dispatch.copied import MAX_READ_BYTES, AnswerCopy, answered_in
 from router.dispatch.costs import settle_price
 from router.dispatch.ending import Ending
 from router.dispatch.passed_costs import settle_passed
+from router.dispatch.passed_models import PassedModels
 from router.endpoints.default_prices import default_prices
 from router.endpoints.rates import PriceList
 from telemetry import decoding, events, frames, keys
@@ -30,6 +33,8 @@ from telemetry.events import Flag, PriceSource, Result, ServiceTier
 from telemetry.ledger_rows import LedgerColumn, LedgerTable
 from telemetry.store import Address, connect
 from telemetry.tiers import tier_named
+from telemetry.tokens import Token
+from telemetry.wire.told import read_tail
 from telemetry.wire.usage import usage_of
 from workers.folding.spending import spent_by
 from workers.folding.terms import outcome_terms
@@ -52,7 +57,7 @@ def prices(value: Any) -> PriceList:
 def settled(
     usage: Any, by: PriceList | None, *, at: str = "2026-11-30T12:00", **more: Any
 ) -> Ending:
-    ended = Ending(usage=usage_of(usage, more.get("tier")), reported_nano=more.get("reported", 0))
+    ended = Ending(usage=usage_of(usage, more.get("tier")), reported_nano=more.get("reported"))
     at_s = datetime.fromisoformat(at).replace(tzinfo=UTC).timestamp()
     tier = ended.usage.tier if ended.usage is not None else None
     settle_price(ended, by, at_s=at_s, tier=tier)
@@ -160,6 +165,41 @@ def test_each_kind_of_token_costs_what_its_provider_documents(
     assert (found.cost_nano, found.price_source) == (nano, PriceSource.OWN)
 
 
+GPT_4_1 = {
+    "input_usd_per_mtok": 2,
+    "output_usd_per_mtok": 8,
+    "cached_input_usd_per_mtok": 0.5,
+    "tiers": {
+        "priority": {
+            "input_usd_per_mtok": 3.5,
+            "output_usd_per_mtok": 14,
+            "cached_input_usd_per_mtok": 0.875,
+        }
+    },
+}
+"""developers.openai.com/api/docs/pricing; of the tier openai.com/api-priority-processing."""
+
+
+@pytest.mark.parametrize(
+    ("tier", "nano"),
+    [
+        ("default", 86 * 2000 + 1920 * 500 + 300 * 8000),
+        ("priority", 86 * 3500 + 1920 * 875 + 300 * 14_000),
+    ],
+)
+def test_a_tier_costs_what_its_provider_documents(tier: str, nano: int) -> None:
+    """The usage is that of the guide to prompt caching."""
+    usage = {
+        "prompt_tokens": 2006,
+        "completion_tokens": 300,
+        "total_tokens": 2306,
+        "prompt_tokens_details": {"cached_tokens": 1920},
+        "completion_tokens_details": {"reasoning_tokens": 0},
+    }
+
+    assert settled(usage, prices(GPT_4_1), tier=tier).cost_nano == nano
+
+
 def test_a_tier_that_served_is_booked_at_its_price_and_by_its_name() -> None:
     """developers.openai.com/api/docs/pricing: gpt-4.1, usual and priority, from 12 October on."""
     by = default_prices("https://api.openai.com/v1", "gpt-4.1")
@@ -215,14 +255,20 @@ COUNTS = {"prompt_tokens": 194, "completion_tokens": 2}
         ({**COUNTS, "cost_in_usd_ticks": 37_756_000}, 3_775_600),
         ({**COUNTS, "cost": {"input_tokens_cost": 0.001, "total_cost": 0.006}}, 6_000_000),
         ({**COUNTS, "estimated_cost": 2.4e-05}, 24_000),
-        ({**COUNTS, "cost": 0}, 0),
-        ({**COUNTS, "cost": "0.95"}, 0),
-        ({**COUNTS, "cost": -1}, 0),
-        ({**COUNTS, "cost": float("nan")}, 0),
-        (COUNTS, 0),
+        ({**COUNTS, "cost": "0.004"}, 4_000_000),
+        ({**COUNTS, "cost": 0}, 0),  # free
+        ({**COUNTS, "cost": 0, "is_byok": True}, None),  # nothing but the cut of who passed it on
+        ({**COUNTS, "cost": "free"}, None),
+        ({**COUNTS, "cost": True}, None),
+        ({**COUNTS, "cost": -1}, None),
+        ({**COUNTS, "cost": float("nan")}, None),
+        ({**COUNTS, "cost": "nan"}, None),
+        (COUNTS, None),
     ],
 )
-def test_what_a_provider_says_that_a_call_cost_is_read_in_each_form(usage: Any, nano: int) -> None:
+def test_what_a_provider_says_that_a_call_cost_is_read_in_each_form(
+    usage: Any, nano: int | None
+) -> None:
     found = usage_of(usage)
 
     assert found is not None
@@ -235,6 +281,25 @@ def test_the_providers_word_stands_beside_a_price_and_is_the_cost_where_there_is
     assert (beside.cost_nano, beside.price_source) == (198_000, PriceSource.OWN)
     assert (alone.cost_nano, alone.price_source) == (19_950_000_000, PriceSource.PROVIDER)
     assert beside.reported_nano == alone.reported_nano == 19_950_000_000
+
+
+def test_a_call_that_its_provider_calls_free_has_a_cost_of_0_and_not_none() -> None:
+    free = {**COUNTS, "cost": 0}
+    alone, beside = settled(free, None), settled(free, prices(PLAIN))
+
+    assert (alone.cost_nano, alone.price_source) == (0, PriceSource.PROVIDER)
+    assert (beside.cost_nano, beside.reported_nano) == (198_000, 0)
+    for ended in (alone, beside):
+        record = events_of(ended)
+        assert record["flags"] & Flag.REPORTED
+        assert record["flags"] & Flag.PRICED
+
+
+def events_of(ended: Ending) -> np.void:
+    """The record of how a call ended."""
+    token = Token(1, 0, 0, bytes(16), 0, 0, 0, 1, 0, 0, 0, 0, 1.0, 0.0, 0.0).pack()
+    raw = outcome(token, ended, app="a", flags=int(Flag.FINAL), reference=None)
+    return decoding.decode(raw)[0][0]
 
 
 def unpriced(provider: Provider, name: str, **more: Any) -> dict[str, Any]:
@@ -410,6 +475,89 @@ EMBEDDED = {
 }
 
 
+PICTURED = {
+    "total_tokens": 4050,
+    "input_tokens": 50,
+    "output_tokens": 4000,
+    "input_tokens_details": {"text_tokens": 10, "image_tokens": 40},
+}
+COMPACTED = {
+    "id": "resp_001",
+    "object": "response.compaction",
+    "output": [{"type": "compaction", "encrypted_content": "gAAA"}],
+    "usage": {"input_tokens": 139, "output_tokens": 438, "total_tokens": 577},
+}
+"""Both as OpenAI's API reference has them."""
+FAILED_CHAT = {
+    "error": {"message": "upstream failed", "code": 502},
+    "choices": [],
+    "model": "m-2",
+    "usage": {"prompt_tokens": 100, "completion_tokens": 7},
+}
+FAILED_RESPONSE = {
+    "id": "resp_1",
+    "object": "response",
+    "status": "failed",
+    "error": {"code": "server_error", "message": "x"},
+    "output": [],
+    "usage": {"input_tokens": 100, "output_tokens": 7, "total_tokens": 107},
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "said", "status"),
+    [
+        ("chat/completions", FAILED_CHAT, 200),
+        ("responses", FAILED_RESPONSE, 200),
+        ("chat/completions", FAILED_CHAT, 502),
+    ],
+)
+def test_an_unstreamed_answer_that_failed_is_booked_with_the_usage_that_it_tells(
+    provider: Provider, state_dir: Path, address: Address, path: str, said: Any, status: int
+) -> None:
+    provider.on("a", Reply(body=json.dumps(said).encode(), status=status))
+    listed = [endpoint(provider, "a", prices=PLAIN, dialects=["chat", "responses"])]
+    asked = {"model": "a", **({"input": "hi"} if path == "responses" else HELLO)}
+    with serving({"endpoints": listed}, state_dir, address) as sidecar:
+        sidecar.http.post(f"/v1/{path}", json=asked)
+        sidecar.until(lambda: sidecar.app.writer.counters.sent >= 1)
+        found = records(address)
+
+    for one in found:
+        assert int(one["result"]) == (Result.BAD_REPLY if status == 200 else Result.SERVER)
+        assert (int(one["tokens_in"]), int(one["tokens_out"])) == (100, 7)
+        assert int(one["cost_nano"]) == 114_000
+        assert int(one["flags"]) & Flag.USAGE_KNOWN
+        assert not int(one["flags"]) & Flag.ESTIMATED
+
+
+@pytest.mark.parametrize(
+    ("path", "asked", "tokens"),
+    [
+        ("embeddings", {"input": "a" * 120_000}, 33_333),
+        ("embeddings", {"input": ["a" * 360] * 10}, 1000),
+        ("embeddings", {"input": list(range(500))}, 500),
+        ("embeddings", {"input": [[1, 2], [3]]}, 3),
+        ("embeddings", {"input": "é" * 180}, 100),
+        ("completions", {"prompt": ["a" * 36, "b" * 324]}, 100),
+        ("completions", {"prompt": [7] * 42}, 42),
+    ],
+)
+def test_of_inputs_that_nobody_counted_all_are_estimated(
+    provider: Provider, state_dir: Path, address: Address, path: str, asked: Any, tokens: int
+) -> None:
+    said = EMBEDDED if path == "embeddings" else {"choices": [{"text": "", "index": 0}]}
+    provider.on("a", Reply(body=json.dumps({**said, "usage": None}).encode()))
+    listed = [endpoint(provider, "a", dialects=[path])]
+    with serving({"endpoints": listed}, state_dir, address) as sidecar:
+        got = sidecar.http.post(f"/v1/{path}", json={"model": "a", **asked})
+        assert got.status_code == 200, got.text
+        one = booked(sidecar, address, 1)["a"]
+
+    assert int(one["tokens_in"]) == tokens
+    assert int(one["flags"]) & Flag.ESTIMATED
+
+
 @pytest.mark.parametrize(
     ("way", "asked", "said", "booked_as"),
     [
@@ -451,6 +599,48 @@ EMBEDDED = {
             b'{"data": []}',
             (0, 0, None, PriceSource.NONE),
         ),
+        (
+            ("POST", "/v1/images/generations"),
+            {"model": "gpt-image-1", "prompt": "a"},
+            json.dumps({"data": [], "usage": PICTURED}).encode(),
+            (50, 4000, None, PriceSource.NONE),
+        ),
+        (
+            ("POST", "/v1/images/generations"),
+            {"model": "gpt-image-1", "prompt": "a", "stream": True},
+            event({"type": "image_generation.completed", "b64_json": "", "usage": PICTURED}),
+            (50, 4000, None, PriceSource.NONE),
+        ),
+        (
+            ("POST", "/v1/responses/compact"),
+            {"model": "gpt-4.1", "input": []},
+            json.dumps(COMPACTED).encode(),
+            (139, 438, 139 * 2000 + 438 * 8000, PriceSource.KNOWN),
+        ),
+        (
+            ("POST", "/v1/fim/completions"),
+            {"model": "own", "prompt": "a"},
+            answer(),
+            (10, 5, 20_000, PriceSource.OWN),
+        ),
+        (
+            ("POST", "/v1/rerank"),
+            {"model": "rerank-2", "query": "a", "documents": ["b"]},
+            json.dumps({"data": [], "usage": {"total_tokens": 26}}).encode(),
+            (26, 0, None, PriceSource.NONE),
+        ),
+        (
+            ("POST", "/v1/chat/completions"),
+            {"model": "own", **HELLO},
+            json.dumps(FAILED_CHAT).encode(),
+            (100, 7, 114_000, PriceSource.OWN),
+        ),
+        (
+            ("POST", "/v1/embeddings"),
+            {"model": "own", "input": ["a" * 360, [1, 2, 3]]},
+            json.dumps({**EMBEDDED, "usage": None}).encode(),
+            (103, 0, 103_000, PriceSource.OWN),
+        ),
     ],
 )
 def test_what_is_passed_on_is_priced_by_whoever_took_it_as_far_as_that_is_known(
@@ -460,19 +650,43 @@ def test_what_is_passed_on_is_priced_by_whoever_took_it_as_far_as_that_is_known(
     to = catalog.passthrough(way[1])
     assert to is not None
     copy = AnswerCopy(dialect=answered_in(*way))
-    copy.begin([])
+    copy.begin([(b"content-type", b"text/event-stream")] if said.startswith(b"data:") else [])
     copy.read(said)
     copy.close()
 
     body, model = json.dumps(asked).encode(), asked.get("model", "")
     more: dict[str, Any] = {"method": way[0], "path": way[1], "provider": to, "catalog": catalog}
+    more["models"] = PassedModels(Names())
     settle_passed(copy, body, model, at_s=NOW_S, **more)
 
     found = copy.usage or copy.estimate
     told = None
     if found is not None:
+        is_told = b'"usage": {' in said or b'"usage":{' in said
+        assert (copy.usage is not None) == is_told
         told = found.prompt_tokens, found.completion_tokens, copy.cost_nano, copy.price_source
     assert told == booked_as
+
+
+@pytest.mark.parametrize("size", [MAX_READ_BYTES - 100_000, MAX_READ_BYTES + 1, 3 * MAX_READ_BYTES])
+def test_the_usage_at_the_end_of_pictures_is_read_however_large_they_are(size: int) -> None:
+    said = {"created": 1, "data": [{"b64_json": "A" * size}], "usage": PICTURED}
+    body = json.dumps(said).encode()
+    copy = AnswerCopy(dialect=answered_in("POST", "/v1/images/generations"))
+    copy.begin([])
+    for at in range(0, len(body), 70_000):
+        copy.read(body[at : at + 70_000])
+    copy.close()
+
+    assert copy.usage == usage_of(PICTURED)
+    assert len(copy.body) < MAX_READ_BYTES + 70_001
+
+
+def test_what_a_long_text_says_of_usage_is_none() -> None:
+    said = json.dumps({"text": 'a "usage": {"prompt_tokens": 1} '}).encode()
+
+    assert read_tail(said).usage is None
+    assert read_tail(b'"usage": {"prompt_tokens": 1').usage is None
 
 
 def test_passed_on_calls_are_their_users_and_what_nobody_can_price_is_said_to_be_so(

@@ -501,12 +501,12 @@ def test_a_call_that_a_budget_refuses_opens_no_session(
     assert first.headers["x-router-task-found-by"] == "classifier"
 
 
-def test_where_nobody_is_local_a_budget_that_is_used_up_refuses(
+def test_where_nobody_local_may_serve_a_budget_that_is_used_up_refuses(
     under: Under, provider: Provider
 ) -> None:
-    """Of those that the app may go to: it is pinned to one that is not."""
-    endpoints = endpoint(provider, "a"), endpoint(provider, "b", zone="local")
-    with under(*endpoints, team={"calls": 1, "on_spent": "local"}) as sidecar:
+    places = endpoint(provider, "a"), endpoint(provider, "b", zone="local")
+    apps = {"default": {**PINNED["default"], "endpoints": {"deny": ["b"]}}}
+    with under(*places, apps=apps, team={"calls": 1, "on_spent": "local"}) as sidecar:
         spend_all(sidecar)
         refused = sidecar.chat()
         shown = sidecar.http.post("/v1/router/decide", json=HELLO)

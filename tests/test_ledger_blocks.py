@@ -82,12 +82,13 @@ def test_a_block_groups_by_what_is_asked_for(
     table, those = rows
     block = LedgerBlock(block_of(those, table), table)
     coarse = replace(those, keys=np.zeros(len(those.keys), dtype=KEYS[table]))
-    coarse.keys["app"] = those.keys["app"]
+    field = (KEYS[table].names or ())[0]
+    coarse.keys[field] = those.keys[field]
     first = int(those.spans.min()) if len(those.spans) else 0
     coarse = coarse if by_span else replace(coarse, spans=those.spans * 0 + first)
 
-    found = block.grouped(None, ["app"], by_span=by_span)
-    costs = block.grouped([COST], ["app"], by_span=by_span)
+    found = block.grouped(None, [field], by_span=by_span)
+    costs = block.grouped([COST], [field], by_span=by_span)
 
     assert sums(found) == sums(coarse)
     assert len(found.keys) == len(sums(coarse))  # one row each

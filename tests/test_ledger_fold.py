@@ -19,6 +19,8 @@ from telemetry import events, frames, keys
 from telemetry.events import RECORD, Flag, PriceSource, Result
 from telemetry.forgetting import forget_record
 from telemetry.frames import Frame
+from telemetry.ledger_questions import LedgerQuestion
+from telemetry.ledger_reading import read_ledger
 from telemetry.ledger_rows import (
     DAY_MS,
     HOUR_MS,
@@ -39,11 +41,12 @@ from workers.folding.shard import Shard
 from workers.folding.spending import Loose, apply, book, spent_by
 
 OLD = json.loads((Path(__file__).parent / "data" / "store_of_schema_6.json").read_text())
+OF_7 = json.loads((Path(__file__).parent / "data" / "ledger_of_schema_7.json").read_text())
 FEW = settings(max_examples=20, deadline=None)
 NOW_MS = int(time.time() * 1000)
 DAY, HOUR = NOW_MS // DAY_MS, NOW_MS // HOUR_MS
 AT_ONCE = ArchiveLimits(every_bytes=0)
-CALLS, USERS, TAGS = LedgerTable
+CALLS, USERS, TAGS, PRICES = LedgerTable
 COST, ROWS, UNPRICED = LedgerColumn.COST, LedgerColumn.ROWS, LedgerColumn.UNPRICED
 KNOWN = int(Flag.USAGE_KNOWN | Flag.FINAL | Flag.PRICED)
 
@@ -287,11 +290,47 @@ def test_the_ledger_of_a_store_of_schema_6_begins_at_the_upgrade(
     assert total(books.loose(), CALLS) == 10**6 + 10**7
 
 
+def test_a_ledger_of_schema_7_goes_on_and_what_its_records_add_stays_the_same(
+    client: Any, state_dir: Path
+) -> None:
+    """It knew no failed calls and no price entries, and its checkpoints stay what records say."""
+    lie_as_left(client, state_dir / "archive", OF_7)
+    books = Books(client, state_dir / "archive")
+    books.n = 6
+    assert audit_state(books.archive).equal
+    books.fold()  # a frame that the last version left
+    assert audit_state(books.archive).equal
+    assert total(books.loose(), CALLS) == 11_110
+    columns = LedgerColumn.CALLS, LedgerColumn.FAILED_CALLS, LedgerColumn.N_REPORTED
+    assert [total(books.loose(), CALLS, c) for c in columns] == [5, 0, 3]
+
+    flags = int(Flag.REPORTED | Flag.PRICED | Flag.FINAL | Flag.UNANSWERED)
+    at_ms = 20_000 * DAY_MS + 6 * HOUR_MS
+    more = {"flags": flags, "price": 9, "cost_nano": 5, "reported_cost_nano": 6}
+    books.tell(attempt(20, at_ms=at_ms, **more), at_ms=at_ms)
+    books.fold()
+    books.archive.take(now_ms=2**53, limits=AT_ONCE)
+
+    assert audit_state(books.archive).equal
+    assert [total(books.loose(), CALLS, c) for c in columns] == [6, 1, 3]
+    sums = (LedgerColumn.N_REPORTED, LedgerColumn.REPORTED, LedgerColumn.REPORTED_BY_PRICE)
+    assert [total(books.loose(), PRICES, c) for c in sums] == [1, 6, 5]
+    before = books.loose()
+    client.flushall()
+    restore(books.archive)
+    assert books.loose() == before
+
+
 def lie_as_schema_6(client: Any, root: Path) -> None:
     """Lay out what the last version without a ledger left: eight calls, of which one frame with
     two is not folded yet, and two frames are archived.
     """
-    for name, kept in OLD["keys"].items():
+    lie_as_left(client, root, OLD)
+
+
+def lie_as_left(client: Any, root: Path, left: dict[str, Any]) -> None:
+    """Lay out the store and archive that an earlier version left."""
+    for name, kept in left["keys"].items():
         if kept["type"] == "stream":
             for entry, frame in kept["value"]:
                 client.xadd(name, {"f": bytes.fromhex(frame)}, id=entry)
@@ -302,5 +341,25 @@ def lie_as_schema_6(client: Any, root: Path) -> None:
         else:
             client.hset(name, mapping={k: bytes.fromhex(v) for k, v in value.items()})
     (root / "0").mkdir(parents=True)
-    for name, data in OLD["archive"].items():
+    for name, data in left["archive"].items():
         (root / "0" / name).write_bytes(base64.b64decode(data))
+
+
+def test_the_ledger_runs_since_the_first_call_and_not_since_what_an_app_told_of(
+    books: Books,
+) -> None:
+    told_ms = NOW_MS - 16 * DAY_MS
+    books.tell(attempt(1, at_ms=told_ms, flags=KNOWN | int(Flag.INGESTED)), at_ms=NOW_MS)
+    books.tell(attempt(2, at_ms=NOW_MS + 5), at_ms=NOW_MS + 10)
+    books.fold()
+
+    question = LedgerQuestion(told_ms - DAY_MS, NOW_MS + DAY_MS)
+    since = read_ledger(books.client, 1, question).since
+
+    assert since.at_ms == NOW_MS
+    assert since.first_ms == told_ms // HOUR_MS * HOUR_MS
+    before = books.client.hgetall(keys.meta(0))[b"ledger_begun"]
+    books.archive.take(now_ms=NOW_MS, limits=AT_ONCE)
+    books.client.flushall()
+    restore(books.archive)
+    assert books.client.hgetall(keys.meta(0))[b"ledger_begun"] == before

@@ -27,7 +27,7 @@ from telemetry.ledger_rows import (
     packed,
 )
 
-CALLS, USERS, TAGS = LedgerTable
+CALLS, USERS, TAGS, PRICES = LedgerTable
 COST, ATTEMPTS = LedgerColumn.COST, LedgerColumn.ATTEMPTS
 D = Dimension
 FIRST = 20_000

@@ -164,7 +164,7 @@ def test_rates_and_weights_are_named_with_their_places() -> None:
     named = left(read(BALANCED))
 
     assert set(named) == {"model_list[0].litellm_params.rpm", "model_list[1].litellm_params.tpm"}
-    assert all("max_in_flight" in why for why in named.values())
+    assert all("requests_per_minute" in why for why in named.values())
 
 
 @pytest.mark.parametrize(

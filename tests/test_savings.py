@@ -9,10 +9,12 @@ import pytest
 from numpy.typing import NDArray
 
 from bandit.carried import LEAST_UNITS, SliceSums, Uncertain, carry
+from bandit.foretold import learned_prices
+from bandit.incumbent_quality import incumbent_quality
 from bandit.ope import Log, doubly_robust, doubly_robust_of_arm
 from bandit.saving_parts import Amount, Why
 from bandit.saving_sums import CALL, SUMS, added, sums_of
-from bandit.savings import AppSavings, figures, savings
+from bandit.savings import DOUBLY_ROBUST, LABELS_ALONE, AppSavings, figures, savings
 
 INC, OTHER = 10, 11
 DAYS = range(100, 110)
@@ -24,6 +26,7 @@ def calls(n: int, **columns: Any) -> NDArray[np.void]:
     usual = {"app": 1, "task": 2, "strategy": 3, "release": 4, "endpoint": INC, "day": 100}
     usual |= {"by_incumbent": True, "propensity": 0.5, "predicted": 0.5, "reward": np.nan}
     usual |= {"cost_usd": 0.01, "attempts": 1, "is_priced": True, "unit": np.arange(n)}
+    usual |= {"tokens_in": 1000.0, "tokens_out": 100.0}
     for name, values in {**usual, **columns}.items():
         out[name] = values
     return out
@@ -170,6 +173,98 @@ def test_the_estimate_by_sums_is_that_of_the_log() -> None:
     assert few.refused == "effective sample size 1 < 200"
 
 
+# -- what calls had cost the incumbent, by their tokens -------------------------------------------
+
+SMALL, LARGE = {"choice": INC}, {"choice": OTHER, "tokens_in": 6000.0, "tokens_out": 600.0}
+
+
+def varied(rng: np.random.Generator, part: NDArray[np.void]) -> NDArray[np.void]:
+    """Calls of many sizes, at 1 USD a thousand tokens in and 4 out with the incumbent."""
+    size = rng.lognormal(0, 0.5, len(part))
+    part["tokens_in"] *= size
+    part["tokens_out"] *= size * rng.lognormal(0, 0.2, len(part))
+    usd = (part["tokens_in"] + 4 * part["tokens_out"]) / 1000
+    part["cost_usd"] = np.where(part["by_incumbent"], usd, 0.1 * usd)
+    return part
+
+
+def test_calls_that_grew_after_a_release_had_cost_the_incumbent_more() -> None:
+    """On one day: 600 calls, 252 of them the incumbent's; then 1,200 six times as long, none."""
+    rng = np.random.default_rng(4)
+    parts = [varied(rng, part) for part in (calls(252, **SMALL), others(348, **SMALL))]
+    late = varied(rng, others(1200, **LARGE))
+
+    found = told(saved(*parts, late))["money"]
+    early = told(saved(*parts))["money"]
+
+    truth = sum(float((p["tokens_in"] + 4 * p["tokens_out"]).sum()) / 1000 for p in (*parts, late))
+    incumbent = found["incumbent_usd"]
+    assert incumbent["value"] == pytest.approx(truth, rel=0.08)
+    assert incumbent["low"] < truth < incumbent["high"]
+    assert incumbent["high"] - incumbent["value"] > 0.15 * truth, "it goes far beyond what was seen"
+    assert (found["n"], found["by_tokens"], found["unknown"]) == (1800, 1200, [])
+    assert early["by_tokens"] == 0
+    assert early["incumbent_usd"]["high"] < 1.2 * early["incumbent_usd"]["value"]
+
+
+def test_how_two_endpoints_count_the_same_is_learned_where_both_were_drawn() -> None:
+    """The other's tokenizer makes twice as many of a prompt; its answers are half as long."""
+    rng = np.random.default_rng(8)
+    size, later = rng.lognormal(0, 0.3, 600), rng.lognormal(0, 0.3, 300)
+    own = calls(300, **SMALL, tokens_in=1000 * size[:300], tokens_out=200 * size[:300])
+    own["cost_usd"] = (own["tokens_in"] + 4 * own["tokens_out"]) / 1e5
+    mine = {"tokens_in": 2000 * size[300:], "tokens_out": 100 * size[300:]}
+    late = {"tokens_in": 6000 * later, "tokens_out": 100 * later, "choice": OTHER, "day": 101}
+
+    money = told(saved(own, others(300, **SMALL, **mine), others(300, **late)))["money"]
+
+    truth = float(own["cost_usd"].sum() + 1800 * size[300:].sum() / 1e5)
+    truth += float((3000 + 800) * later.sum() / 1e5)
+    assert money["incumbent_usd"]["value"] == pytest.approx(truth, rel=0.06)
+
+
+def test_calls_of_a_day_with_another_price_had_cost_the_incumbent_that() -> None:
+    prices = {INC: [(0, 1e-5, 1e-4), (101, 2e-5, 2e-4)]}  # a cent by 100, of usual calls two
+    own = calls(60, cost_usd=0.02)
+
+    money = told(saved(own, others(60), others(100, day=101), prices=prices))["money"]
+
+    assert money["incumbent_usd"]["value"] == pytest.approx(1.2 + 1.2 + 4.0)
+
+
+def test_prices_are_learned_from_what_calls_came_to() -> None:
+    tokens_in, tokens_out = np.array([1000.0, 2000.0, 500.0]), np.array([10.0, 300.0, 400.0])
+
+    found = learned_prices(2e-6 * tokens_in + 7e-6 * tokens_out, tokens_in, tokens_out)
+    alike = learned_prices(np.array([1.4]), np.array([1000.0]), np.array([100.0]))
+
+    assert found == pytest.approx((2e-6, 7e-6), rel=0.01)
+    assert alike == pytest.approx((0.001, 0.004)), "what one call cannot tell apart"
+    assert min(learned_prices(np.zeros(1), np.zeros(1), np.zeros(1))) > 0
+
+
+def test_units_that_stayed_with_the_incumbent_do_not_stand_for_longer_calls() -> None:
+    """A release cuts the day, but short sessions of before go on beside long new ones."""
+    stayed = calls(60, choice=OTHER, unit=20_000 + np.arange(60))
+
+    money = told(saved(calls(300, **SMALL), others(300, **SMALL), stayed, others(500, **LARGE)))
+
+    incumbent = money["money"]["incumbent_usd"]
+    assert incumbent["value"] == pytest.approx(6.6 + 500 * 0.01 * 6, rel=0.06)
+
+
+def test_without_tokens_calls_beside_which_the_incumbent_was_not_drawn_are_unknown() -> None:
+    bare = {"tokens_in": 0.0, "tokens_out": 0.0}
+
+    found = told(saved(calls(40), others(60, **bare), others(50, day=101, cost_usd=0.004, **bare)))
+
+    assert found["money"]["n"] == 100
+    assert found["money"]["saved_usd"]["value"] == pytest.approx(0, abs=1e-9)
+    assert found["money"]["served_usd"] == pytest.approx(1.0)
+    (unknown,) = found["money"]["unknown"]
+    assert (unknown["reason"], unknown["calls"]) == (Why.NO_TOKENS, 50)
+
+
 # -- what is said ---------------------------------------------------------------------------------
 
 
@@ -236,6 +331,51 @@ def test_quality_is_compared_on_the_calls_of_others_with_an_interval() -> None:
     assert checked["low"] < 0.6 < checked["high"]
     few = told(saved(calls(300, reward=np.where(np.arange(300) < 9, 1.0, np.nan)), parts[1]))
     assert few["quality"]["unknown"][0]["reason"] == Why.FEW_LABELS
+
+
+def test_where_the_incumbent_was_never_drawn_its_quality_is_not_doubly_robust() -> None:
+    """One task drew it and says .8; beside half as many calls of another it was never drawn."""
+    good = (np.arange(300) % 5 > 0).astype(float)
+    drawn = calls(300, reward=good, predicted=0.8, propensity=1.0)
+    never = others(150, release=5, task=6, reward=0.5, propensity=1.0)
+    few = others(12, release=5, task=6, reward=0.5, propensity=1.0)
+
+    found, nearly, whole = (
+        incumbent_quality(sums_of(np.concatenate(parts)), DAYS)
+        for parts in ([drawn, never], [drawn, few], [drawn])
+    )
+
+    assert found is not None
+    assert nearly is not None
+    assert whole is not None
+    assert found.refused == "the incumbent was hardly ever drawn beside 33% of the calls"
+    assert found.value == pytest.approx(0.8)
+    assert (nearly.refused, whole.refused) == (None, None)
+    assert nearly.value == pytest.approx(0.8)
+    assert nearly.high - nearly.low > whole.high - whole.low
+    assert incumbent_quality(sums_of(calls(30)), DAYS) is None
+    left_over = calls(3, release=5, task=6, unit=20_000 + np.arange(3), reward=1.0, propensity=0.6)
+    stayed = incumbent_quality(sums_of(np.concatenate([drawn, never, left_over])), DAYS)
+    assert stayed is not None
+    assert stayed.refused == "the incumbent was hardly ever drawn beside 34% of the calls"
+
+
+def test_quality_is_the_doubly_robust_estimate_where_it_is_sound_else_says_why_not() -> None:
+    rng = np.random.default_rng(3)
+    own = calls(400, reward=(rng.random(400) < 0.6).astype(float))
+    other = others(400, reward=(rng.random(400) < 0.9).astype(float))
+    after = others(400, reward=0.9, choice=OTHER)
+
+    sound, unsound = told(saved(own, other))["quality"], told(saved(own, other, after))["quality"]
+
+    assert (sound["method"], sound["why"]) == (DOUBLY_ROBUST, None)
+    assert sound["incumbent"]["value"] == sound["doubly_robust"]["value"]
+    gained = sound["served"]["value"] - sound["incumbent"]["value"]
+    assert sound["gained"]["value"] == pytest.approx(gained)
+    assert sound["gained"]["low"] < 0.15 < sound["gained"]["high"], "half of the calls gained .3"
+    assert unsound["method"] == LABELS_ALONE
+    assert unsound["why"] == "the incumbent was hardly ever drawn beside 33% of the calls"
+    assert unsound["incumbent"]["value"] == pytest.approx(0.6, abs=0.05)
 
 
 def test_learning_costs_dearer_draws_second_starts_and_worse_answers_up_to_a_limit() -> None:

@@ -6,7 +6,7 @@ import json
 import random
 import time
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -22,7 +22,7 @@ from test_spend import ADMIN, KEYS_OF, fill, value_of
 from test_workers_archive import Life
 
 from bandit.draws import LEARNING, Law, Step
-from bandit.saving_sums import SAVING_ROW, sums_of
+from bandit.saving_sums import CALL, SAVING_ROW, sums_of
 from router.config.compiled import Configuration, compile_text
 from router.dispatch.decision_flags import flags_of
 from router.report.ledger_wish import LedgerWish
@@ -33,6 +33,7 @@ from router.report.savings import (
     NOTHING,
     read_sums,
     savings_section,
+    token_prices,
 )
 from router.report.savings_lines import savings_lines
 from telemetry import decoding, event_ids, events, keys
@@ -45,6 +46,7 @@ from telemetry.store import Address, connect
 from telemetry.tokens import Token
 from workers.archive.retention import Keep
 from workers.jobs import jobs
+from workers.jobs.choices_known import KnownChoices, choices_in
 from workers.jobs.jobs import Place
 from workers.jobs.saving_records import calls_of
 from workers.jobs.savings import keep
@@ -66,10 +68,10 @@ def token(n: int, **more: Any) -> bytes:
         flags=int(Flag.ROUTED),
         nonce=n.to_bytes(16, "big"),
         decided_at_ms=told["at_ms"],
-        category=TASK,
+        category=told.get("task", TASK),
         drawn=told["drawn"],
         executed=told.get("executed", told["drawn"]),
-        strategy=STRATEGY,
+        strategy=told.get("strategy", STRATEGY),
         app=told["app"],
         release_key=RELEASE,
         session=told["unit"],
@@ -81,9 +83,10 @@ def token(n: int, **more: Any) -> bytes:
 
 def outcome(n: int, *, flags: int = BOOKED | FINAL, **more: Any) -> bytes:
     told = {"result": Result.OK, "attempt": 1, "cost_nano": 1_000_000, **more}
+    told = {"tokens_in": 1000, "tokens_out": 100, **told}
     if told.get("drawn", OTHER) == INC:
         flags |= int(Flag.BY_INCUMBENT)
-    names = ("result", "attempt", "cost_nano", "price_source")
+    names = ("result", "attempt", "cost_nano", "price_source", "tokens_in", "tokens_out")
     about = {name: told[name] for name in names if name in told}
     return events.outcome(token(n, **more), status=200, flags=flags, **about)
 
@@ -98,9 +101,14 @@ def word(n: int, value: float | None, *, revision: int = 0, **more: Any) -> byte
     )
 
 
-def found(*records: bytes, since_ms: int = 0) -> NDArray[np.void]:
+def found(*records: bytes, since_ms: int = 0, **more: Any) -> NDArray[np.void]:
     batches = [decoding.decode(record)[0] for record in records]
-    return calls_of(batches, since_ms=since_ms)
+    return calls_of(batches, since_ms=since_ms, **more)
+
+
+def release(before: str, after: str, **more: Any) -> bytes:
+    told = {"app": "web", "task": "code", "strategy": "best", "before": before, "after": after}
+    return json.dumps({**told, **more}).encode()
 
 
 # -- records --------------------------------------------------------------------------------------
@@ -123,6 +131,7 @@ def test_a_call_costs_all_its_attempts_and_counts_for_whom_it_was_drawn() -> Non
     assert (call["failed_usd"], call["beside_usd"]) == (pytest.approx(0.005), pytest.approx(0.007))
     assert (call["is_failed"], call["is_priced"]) == (False, True)
     assert (call["reward"], call["propensity"], call["day"]) == (0.25, 0.25, DAY)
+    assert (call["tokens_in"], call["tokens_out"]) == (1000, 100), "of the answer alone"
 
 
 def test_each_call_counts_once_in_whatever_order_it_is_told() -> None:
@@ -163,6 +172,23 @@ def test_only_routed_traffic_with_its_flags_and_words_counts() -> None:
     assert len(found()) == 0
 
 
+@pytest.mark.parametrize("whose", [(), ("app", "web"), ("listening",)])
+def test_calls_know_what_the_choice_was_when_they_were_decided(whose: tuple[str, ...]) -> None:
+    strategy, task = digest8("strategy", "best"), digest8("task", "code", *whose)
+    a, b, c = (digest8("choice", name) for name in "abc")
+    told = [(200, release("b", "c")), (100, release("a", "b")), (150, b"{}"), (160, b"no JSON")]
+    told.append((10, release("a", "x", strategy="other")))
+
+    known = choices_in(told)
+
+    calls = np.zeros(5, dtype=CALL)
+    calls["app"], calls["strategy"], calls["task"] = WEB, strategy, task
+    calls["task"][4] = 7
+    at_ms = np.array([99, 100, 199, 200, 500])
+    assert known.at(calls, at_ms).tolist() == [a, b, b, c, 0]
+    assert KnownChoices().at(calls, at_ms).tolist() == [0] * 5
+
+
 # -- the job and its state ------------------------------------------------------------------------
 
 
@@ -200,6 +226,21 @@ def test_the_job_sums_up_files_and_what_is_in_none_yet(life: Life, client: Any) 
     assert days_of(client)[now // DAY_MS]["calls"].sum() == 3
 
 
+def test_a_day_is_cut_where_the_store_tells_of_a_release(life: Life, client: Any) -> None:
+    now = jobs._now_ms()
+    of_key = {"task": digest8("task", "code"), "strategy": digest8("strategy", "best")}
+    life.send(outcome(1, at_ms=now - 1000, **of_key), outcome(2, at_ms=now + 60_000, **of_key))
+    life.fold()
+    client.xadd(keys.RELEASES, {"release": release("a", "b")})
+
+    jobs.tally()
+
+    rows = np.concatenate(list(days_of(client).values()))
+    choices = dict(zip(rows["choice"].tolist(), rows["calls"].tolist(), strict=True))
+    assert choices == {digest8("choice", "a"): 1, digest8("choice", "b"): 1}
+    assert rows["tokens_in"].tolist() == [1000, 1000]
+
+
 def test_days_before_those_that_are_read_keep_their_sums(client: Any) -> None:
     def sums(day: int, n: int) -> NDArray[np.void]:
         return sums_of(found(*(outcome(k, at_ms=day * DAY_MS) for k in range(n))))
@@ -220,7 +261,8 @@ def test_days_before_those_that_are_read_keep_their_sums(client: Any) -> None:
 
 def test_sums_of_another_version_are_read_by_their_columns() -> None:
     rows = sums_of(found(outcome(1)))
-    names = [name for name in SAVING_ROW.names or () if name != "beside_usd"]
+    missing = {"beside_usd", "choice", "told", "tokens_in"}
+    names = [name for name in SAVING_ROW.names or () if name not in missing]
     older = np.zeros(1, dtype=[*((n, SAVING_ROW[n]) for n in names), ("more", "<f8")])
     for name in names:
         older[name] = rows[name]
@@ -228,7 +270,7 @@ def test_sums_of_another_version_are_read_by_their_columns() -> None:
     read = unpack_day(pack_day(older), SAVING_ROW)
 
     assert read.dtype == SAVING_ROW
-    assert (read["calls"][0], read["beside_usd"][0]) == (1, 0)
+    assert (read["calls"][0], read["beside_usd"][0], read["choice"][0]) == (1, 0, 0)
     for bad in (b"", b"rubbish", pack_day(rows)[:-9]):
         with pytest.raises(MalformedEvent):
             unpack_day(bad, SAVING_ROW)
@@ -277,7 +319,45 @@ def test_a_section_names_apps_and_says_why_others_have_no_figures(client: Any) -
     assert (lab["app"], lab["reason"].partition(":")[0]) == ("lab", "mode observe")
     only = savings_section(client, configured(), WISH._replace(app="lab"), {})
     assert [row["app"] for row in only["apps"]] == ["lab"]
-    assert (only["reason"], only["all"]) == (NOTHING, None)
+    assert (only["reason"].partition(",")[0], only["all"]) == (NOTHING, None)
+
+
+def test_what_is_not_worked_out_yet_is_told_by_time(client: Any) -> None:
+    """Calls were booked after the job ran: nothing is said of them, and that is said."""
+    stored(client, DAY - 1)
+
+    section = savings_section(client, configured(), WISH, {})
+    before = WISH._replace(since_ms=(DAY - 1) * DAY_MS)
+    head = savings_lines(savings_section(client, configured(), before, {WEB: "web"}), by_task=False)
+
+    at = datetime.fromtimestamp(AT_MS / 1000, UTC).isoformat(timespec="seconds")
+    nothing = f"{NOTHING}, up to {at}; later calls are not in it yet"
+    text = " ".join(" ".join(head).split())
+    assert section["reason"] == section["apps"][0]["reason"] == nothing
+    assert f"(days of UTC), up to {at}; later calls are not in it yet:" in text
+    long_ago = WISH._replace(since_ms=(DAY - 9) * DAY_MS, until_ms=(DAY - 8) * DAY_MS)
+    assert savings_section(client, configured(), long_ago, {})["reason"] == NOTHING
+
+
+def test_the_incumbents_tokens_cost_what_the_configuration_says_of_each_day() -> None:
+    usual = {"input_usd_per_mtok": 1, "output_usd_per_mtok": 4}
+    later = {"from": "2026-11-15", "input_usd_per_mtok": 2, "output_usd_per_mtok": 8}
+    prices = {"a": usual, "b": [usual, later], "m": {"usd_per_hour": 3}, "n": None}
+    prices["free"] = {"input_usd_per_mtok": 0, "output_usd_per_mtok": 0}
+    endpoints = [
+        {"id": name, "base_url": "http://127.0.0.1:1/v1", "model": name, "prices": value}
+        for name, value in prices.items()
+    ]
+
+    catalog = configured(endpoints=endpoints).catalog
+    found = token_prices(catalog)
+
+    named = {e.id: found[e.digest] for e in catalog.endpoints if e.digest in found}
+    day = (date(2026, 11, 15) - date(1970, 1, 1)).days
+    assert named == {
+        "a": [(0, pytest.approx(1e-6), pytest.approx(4e-6))],
+        "b": [(0, pytest.approx(1e-6), pytest.approx(4e-6)), (day, 2e-6, 8e-6)],
+    }
 
 
 def test_where_there_are_no_sums_it_says_so(client: Any) -> None:
@@ -301,6 +381,7 @@ def test_lines_tell_an_app_in_plain_english(client: Any) -> None:
     text = " ".join(" ".join(lines).split())
     assert "web: saved 0.0600 USD (30.0%), 0.0600 to 0.0600: 0.1400 for 100 calls" in text
     assert "quality +15.0 points" in text
+    assert "100 labels, labels alone (effective sample size" in text
     assert "task code: saved 0.0600 USD" in text
     assert "lab: mode observe" in text
     assert savings_lines({"reason": NOT_YET}, by_task=False)[0].startswith("what routing saved:")
@@ -322,7 +403,7 @@ def test_lines_tell_what_learning_and_failing_cost() -> None:
     }
     row = {"app": "web", "reason": None, "calls": 20, "unpriced": 2, "tasks": []}
     row |= {"money": unknown, "quality": unknown, "learning": learning, "reliability": reliability}
-    section = {"reason": None, "days": ["2026-11-01", "2026-11-30"], "apps": [row]}
+    section = {"reason": None, "days": ["2026-11-01", "2026-11-30"], "until": None, "apps": [row]}
 
     text = " ".join(" ".join(savings_lines(section, by_task=False)).split())
     in_successes = {**row, "learning": {**learning, "usd": None}}

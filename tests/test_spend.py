@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import socket
 import time
 from contextlib import closing
 from datetime import UTC, datetime
@@ -17,9 +18,10 @@ import structlog
 import yaml
 from conftest import SHARDS, Provider, Sidecar, endpoint, pointsman, serving
 from rich.cells import cell_len
-from test_ledger_reading import CALLS, TAGS, USERS, write_block, write_loose
+from test_ledger_reading import CALLS, PRICES, TAGS, USERS, write_block, write_loose
 
 from router.decision.units import user_hash
+from router.endpoints.catalog import Catalog
 from router.errors import RequestRejected
 from router.report.ledger import LedgerAnswer, LedgerRow
 from router.report.ledger_table import harmless, table_lines, usd
@@ -27,6 +29,7 @@ from router.report.ledger_wish import read_wish, wish_in
 from router.report.price_truth import KIND
 from telemetry import keys
 from telemetry.digests import digest8
+from telemetry.ledger_questions import ASKABLE
 from telemetry.ledger_rows import (
     DAY_MS,
     HOUR_MS,
@@ -79,11 +82,14 @@ def config(
 
 
 def digests(provider: Provider) -> dict[str, int]:
+    return {e.id: e.digest for e in catalog_of(provider).endpoints}
+
+
+def catalog_of(provider: Provider) -> Catalog:
     from router.config.compiled import compile_text
 
     text = yaml.safe_dump({k: v for k, v in value_of(provider).items() if k == "endpoints"})
-    catalog = compile_text(text, file="test.yaml", secrets=False).catalog
-    return {e.id: e.digest for e in catalog.endpoints}
+    return compile_text(text, file="test.yaml", secrets=False).catalog
 
 
 def row(table: LedgerTable, span: int, names: dict[str, int], **sums: int) -> LedgerRows:
@@ -109,9 +115,13 @@ def fill(address: Address, provider: Provider, *, n_reported: int = 0) -> None:
         client.hset(keys.meta(0), "ledger", b"%d-0" % (HOUR * HOUR_MS))
         booked = {"calls": 4, "attempts": 5, "cost": 3_000_000_007, "cost_estimated": 1_000_000_000}
         tokens = {"tokens_in": 100, "tokens_cached": 25, "tokens_out": 50, "estimated": 1}
+        write_loose(client, 0, CALLS, row(CALLS, HOUR, paid, **booked, **tokens))
         billed = {"n_reported": n_reported, "reported": 1_100_000_000}
         billed["reported_by_price"] = 1_000_000_000
-        write_loose(client, 0, CALLS, row(CALLS, HOUR, paid, **booked, **tokens, **billed))
+        prices = catalog_of(provider).by_id["paid"].prices
+        assert prices is not None
+        entry = {"endpoint": ids["paid"], "price": prices.tariffs[0].mark}
+        write_loose(client, 0, PRICES, row(PRICES, DAY, entry, **billed))
         free = {"app": LAB, "endpoint": ids["free"]}
         write_block(client, 1, CALLS, row(CALLS, HOUR, free, calls=2, attempts=2, unpriced=2))
         for name, cost in ((ada, 2_000_000_000), (0xABCD, 1_000_000_000)):
@@ -176,7 +186,6 @@ def test_users_go_by_their_names_or_a_hash_and_one_is_found_by_name(
 
     whole = json.loads(pointsman("spend", "--by", "user", "--json", "--config", config).stdout)
     hers = pointsman("spend", "--user", "ada", "--json", "--config", config)
-    nobody = pointsman("spend", "--user", "eve", "--json", "--config", config)
     tagged = pointsman("spend", "--tag", "client=acme", "--json", "--config", config)
 
     found = [(r["user"], r.get("rest"), r["cost_nano_usd"]) for r in whole["rows"]]
@@ -188,7 +197,6 @@ def test_users_go_by_their_names_or_a_hash_and_one_is_found_by_name(
     ]
     assert whole["total"]["cost_nano_usd"] == 3_000_000_007
     assert json.loads(hers.stdout)["total"]["cost_nano_usd"] == 2_000_000_000
-    assert json.loads(nobody.stdout)["rows"] == []
     assert json.loads(tagged.stdout)["rows"][0]["app"] == "web"
 
 
@@ -219,6 +227,11 @@ def test_without_a_ledger_it_says_how_to_begin(config: Path, tmp_path: Path, as_
         (["--user", "ada", "--by", "task"], "--by: 'task' is not kept by user"),
         (["--csv", "--json"], "--csv and --json"),
         (["--tag", "a=b"], "--tag: 'a=b'"),
+        (["--user", "eve"], "--user: 'eve': no such user spent anything"),
+        (
+            ["--since", "2026-11-30", "--until", "2026-11-01"],
+            "the period is empty: its begin, 2026-11-30T00:00:00+00:00, is not before its end",
+        ),
     ],
     ids=lambda v: " ".join(v) if isinstance(v, list) else "",
 )
@@ -232,6 +245,65 @@ def test_what_cannot_be_meant_ends_in_2(
     assert done.exit_code == 2, done.output
     assert said in done.output
     assert done.stdout == ""
+
+
+def test_a_user_who_spent_nothing_of_late_is_no_stranger(
+    config: Path, provider: Provider, address: Address
+) -> None:
+    """Whoever is configured is known, and whoever ever had a row."""
+    fill(address, provider)
+    of_old = ["--month", "2020-01", "--config", config]
+    hash_of_it = (0xABCD).to_bytes(8, "little").hex()
+
+    for name in ("ada", hash_of_it):
+        done = pointsman("spend", "--user", name, *of_old)
+        assert (done.exit_code, "nothing was spent" in done.stdout) == (0, True)
+    assert pointsman("spend", "--user", "f" * 16, *of_old).exit_code == 2
+
+
+def test_alarms_of_one_app_are_on_endpoints_that_it_called(
+    config: Path, provider: Provider, state_dir: Path, address: Address
+) -> None:
+    fill(address, provider, n_reported=200)
+
+    def alarms(*of: str) -> list[str]:
+        done = pointsman("spend", "--json", *of, "--config", config)
+        return [one["endpoint"] for one in json.loads(done.stdout)["alarms"]]
+
+    assert (alarms("--app", "web"), alarms("--app", "lab"), alarms()) == (["paid"], [], ["paid"])
+    with serving(value_of(provider), state_dir, address) as sidecar:
+        headers = {"authorization": f"Bearer {ADMIN}"}
+        got = sidecar.http.get("/v1/router/ledger", params={"app": "lab"}, headers=headers)
+        assert got.json()["alarms"] == []
+
+
+def test_a_broken_configuration_is_told_as_an_object_as_well(config: Path) -> None:
+    config.write_text("endpoints: nothing\n")
+
+    done = pointsman("spend", "--json", "--config", config)
+
+    assert done.exit_code == 2
+    found = json.loads(done.stdout)
+    assert found["rows"] == []
+    assert "endpoints" in found["missing"][0]
+
+
+def test_a_store_that_is_frozen_is_told_of_within_ten_seconds(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{silent.getsockname()[1]}")
+        began = time.monotonic()
+        done = pointsman("spend", "--config", config)
+
+    assert time.monotonic() - began < 10
+    assert done.exit_code == 1
+    assert done.output.count("no store:") == 1
+
+
+def test_the_help_names_all_that_one_may_ask_by() -> None:
+    said = pointsman("spend", "--help").stdout
+    assert all(name.value in said for name in ASKABLE)
 
 
 def test_a_long_table_has_forty_lines_and_the_rest_is_one() -> None:

@@ -60,6 +60,15 @@ def test_the_declared_tag_is_found_in_header_and_body_and_no_other_one(
     assert found.digest == (spend_tag_digest("desk", "matter", value) if value else 0)
 
 
+def test_of_two_values_of_the_declared_tag_the_first_counts_and_that_is_said() -> None:
+    found = spend_tag_of(DESK, "matter=a, team=x, matter=b")
+    alike = spend_tag_of(DESK, "matter=a, matter=a")
+
+    assert (found.name, found.digest) == ("matter=a", spend_tag_digest("desk", "matter", "a"))
+    assert found.warning == "tag matter is there 2 times; booked under the first"
+    assert (alike.name, alike.warning) == ("matter=a", None)
+
+
 @pytest.mark.parametrize(
     ("said", "says"),
     [

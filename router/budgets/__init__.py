@@ -10,6 +10,9 @@ In reading order:
 - `holdings`: one allowance an account, as long as its period lasts
 - `take_line`: how their words reach the store
 - `allowances`: what calls reserve before they are sent, and settle when they ended
+- `rate_claims`: the limits of providers that a call counts in
+- `rate_allowances`: what calls take of them, without any waiting
+- `leaves`: leave to make an attempt, by both
 - `call_mix`: which kinds of calls count in an account
 - `expected_calls`: how many are still to come in a period
 - `solving`: the price of money at which what is left lasts
@@ -18,4 +21,5 @@ In reading order:
 - `warnings`: half, four fifths or all of a budget is spent
 - `account_names`: what accounts of one value each are called, for all to show
 - `watch`: the task that looks at all of it, once a second
+- `exploring`: the ceilings of exploring, and whether calls may explore yet
 """

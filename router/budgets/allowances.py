@@ -19,13 +19,12 @@ from functools import partial
 from msgspec import Struct
 
 from router.budgets.claims import BudgetClaim, Claims
-from router.budgets.holdings import AccountWord, HeldAccount, Holdings
+from router.budgets.holdings import AccountClaim, AccountWord, HeldAccount, Holdings
 from router.budgets.standings import BudgetStanding, told
 from router.budgets.take_line import STOP_S, TakeLine
-from router.config.budgets import OnSpent
 from router.errors import BudgetAway, BudgetSpent, DispatchError
 from telemetry.allowances import LEASE_S, RETRY_PART, BudgetReservation
-from telemetry.budget_accounts import TakeAnswer
+from telemetry.budget_accounts import MAX_AMOUNT, TakeAnswer
 from telemetry.clock import steady
 from telemetry.store import Address
 
@@ -41,6 +40,7 @@ class Grant(Struct):
     claims: Claims
     accounts: list[HeldAccount]
     reservations: list[BudgetReservation | None]  # None: unbacked
+    unbacked: list[int]  # what goes so in each
     is_settled: bool = False
 
 
@@ -104,7 +104,7 @@ class Allowances:
         if len(claims) != len(amounts) or min(amounts, default=0) < 0:
             raise ValueError(f"amounts {list(amounts)} of {len(claims)} claims")
         accounts = [self._held.account(claim) for claim in claims]
-        grant = Grant(claims, accounts, [None] * len(claims))
+        grant = Grant(claims, accounts, [None] * len(claims), [0] * len(claims))
         now_s = self._clock()
         missing = []
         for n, (account, amount) in enumerate(zip(accounts, amounts, strict=True)):
@@ -135,9 +135,10 @@ class Allowances:
             return
         grant.is_settled = True
         now_s = self._clock()
-        each = zip(grant.accounts, grant.reservations, amounts, strict=True)
-        for account, reservation, amount in each:
+        each = zip(grant.accounts, grant.reservations, grant.unbacked, amounts, strict=True)
+        for account, reservation, unbacked, amount in each:
             account.n_open -= 1
+            account.unbacked -= unbacked
             if reservation is None:
                 account.allowance.charge(amount)
             else:
@@ -158,27 +159,41 @@ class Allowances:
         if words:
             await asyncio.wait(words, timeout=SOFT_S)
 
-    def is_spent(self, claim: BudgetClaim) -> bool:
-        """Return whether nothing is left of an account, by what is known here."""
+    def listen(self, claim: BudgetClaim) -> None:
+        """Have it known soon what an account has left, and go on so while this is called."""
+        if claim.account not in self._held.live and not self._is_stopping:
+            account, now_s = self._held.account(claim), self._clock()
+            if account.allowance.may_ask(0, now_s):
+                self._say(account, now_s)
+
+    def is_spent(self, claim: AccountClaim) -> bool:
+        """Return whether nothing is left of an account, by what is known here.
+
+        What goes unbacked counts as spent while it is under way.
+        """
+        free = self.standing(claim).free
         account = self._held.live.get(claim.account)
-        if account is None:
-            kept = self._held.parked(claim)
-            return kept is not None and kept[2] is not None and kept[2] <= 0
-        standing = _standing(account)
-        return standing.free is not None and standing.free <= 0 and not account.allowance.free
+        if free is None or account is None:
+            return free is not None and free <= 0
+        return free <= account.unbacked + account.untold and not account.allowance.free
 
     def active(self) -> list[BudgetClaim]:
-        """Return those that were reserved from lately, of periods that have not ended."""
+        """Return those with a limit that were reserved from lately, and have not ended."""
         now_s = self._clock()
-        return [a.claim for a in self._held.live.values() if now_s < a.claim.ends_s]
+        claims = [account.claim for account in self._held.live.values()]
+        return [
+            claim
+            for claim in claims
+            if isinstance(claim, BudgetClaim) and now_s < claim.ends_s and claim.limit < MAX_AMOUNT
+        ]
 
-    def standing(self, claim: BudgetClaim) -> BudgetStanding:
+    def standing(self, claim: AccountClaim) -> BudgetStanding:
         """Return how an account stands, by what is known here."""
         account = self._held.live.get(claim.account)
         if account is not None:
-            return _standing(account)
-        spent, n_words, free = self._held.parked(claim) or (0, 0, None)
-        debited = claim.limit - free if free is not None else None
+            return _standing(account, claim.limit)
+        spent, n_words, debited = self._held.parked(claim) or (0, 0, None)
+        free = claim.limit - debited if debited is not None else None
         return BudgetStanding(spent=spent, debited=debited, free=free, n_words=n_words)
 
     # -- a call ------------------------------------------------------------------------------------
@@ -198,10 +213,9 @@ class Allowances:
     ) -> DispatchError | None:
         """Fill in the reservation of one account; return why it refuses, if it does."""
         account = grant.accounts[n]
-        claim, allowance = account.claim, account.allowance
+        claim, allowance = grant.claims[n], account.allowance
         budget = claim.budget
-        if not budget.is_hard and budget.on_spent is not OnSpent.REFUSE:
-            may_refuse = False
+        may_refuse = may_refuse and budget.may_refuse
         patience_s = HARD_S if budget.is_hard and may_refuse else SOFT_S
         own, is_late = None, False
         try:
@@ -214,10 +228,15 @@ class Allowances:
             own = allowance.overdraw(amount, is_late=is_late)
         grant.reservations[n] = own
         self._tend(account, self._clock())
+        if own is None and not may_refuse:
+            grant.unbacked[n] = amount
+            account.unbacked += amount
         if own is not None or not may_refuse:
             return None
         return (
-            BudgetAway(budget.name) if is_unknown else BudgetSpent(told(claim, _standing(account)))
+            BudgetAway(budget.name)
+            if is_unknown
+            else BudgetSpent(told(claim, _standing(account, claim.limit)))
         )
 
     async def _ask_for(
@@ -267,14 +286,16 @@ class Allowances:
         """Send the next word to an account of which none is under way."""
         asked = account.ask(now_s, amount)
         assert asked is not None
-        word = account.word = AccountWord(asked, is_awaited=amount > 0)
+        overrun = account.allowance.overrun
+        word = account.word = AccountWord(asked, overrun=overrun, is_awaited=amount > 0)
         self._carry(account, word)
         return word
 
     def _say_last(self, account: HeldAccount, now_s: float) -> AccountWord:
         asked = account.allowance.leave(now_s)
         assert asked is not None
-        word = account.word = AccountWord(asked, is_awaited=False)
+        overrun = account.allowance.overrun
+        word = account.word = AccountWord(asked, overrun=overrun, is_awaited=False)
         self._carry(account, word)
         return word
 
@@ -289,6 +310,7 @@ class Allowances:
             allowance.miss(word.asked, now_s)
         else:
             is_forgotten = answer.is_old and allowance.heard is None
+            account.told = account.told if answer.is_old else word.overrun
             own = allowance.hear(word.asked, answer, now_s)
             if is_forgotten:
                 self._recall(account)
@@ -315,7 +337,7 @@ class Allowances:
         due_s = allowance.due_s(now_s)
         if due_s == math.inf:
             if account.n_open == 0 and allowance.is_at_rest:
-                self._held.park(account, now_s)
+                self._rest(account, now_s)
             return
         due_s = max(due_s, now_s + SOON_S)
         if account.timer is not None:
@@ -324,6 +346,10 @@ class Allowances:
             account.timer.cancel()
         account.due_s = due_s
         account.timer = asyncio.get_running_loop().call_later(due_s - now_s, self._due, account)
+
+    def _rest(self, account: HeldAccount, now_s: float) -> None:
+        """Let go of an account that holds nothing, and has nothing to say."""
+        self._held.park(account, now_s)
 
     def _due(self, account: HeldAccount) -> None:
         account.timer = None
@@ -341,14 +367,16 @@ def _from_free(account: HeldAccount, amount: int, now_s: float) -> BudgetReserva
     return account.allowance.reserve(amount, now_s)
 
 
-def _standing(account: HeldAccount) -> BudgetStanding:
-    allowance = account.allowance
-    free = allowance.heard.free if allowance.heard is not None else None
+def _standing(account: HeldAccount, limit: int) -> BudgetStanding:
+    """Return how an account stands under a limit; one may change from claim to claim."""
+    allowance, heard = account.allowance, account.allowance.heard
+    debited = allowance.limit - heard.free if heard is not None else None
     return BudgetStanding(
         spent=allowance.spent,
         held=allowance.reserved + allowance.free,
-        debited=allowance.limit - free if free is not None else None,
-        free=free,
+        untold=account.untold,
+        debited=debited,
+        free=limit - debited if debited is not None else None,
         n_words=allowance.seq,
         is_unknown=allowance.is_unknown,
     )

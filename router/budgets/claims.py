@@ -25,6 +25,11 @@ class BudgetClaim(Struct, frozen=True):
     user_key: str = ""  # in place of the user's name, where it is stored
 
     @property
+    def is_hard(self) -> bool:
+        """Whether its budget is never exceeded."""
+        return self.budget.is_hard
+
+    @property
     def ends_s(self) -> int:
         """When its period ends, and the next one begins, in epoch seconds."""
         return self.account.start_s + self.account.length_s

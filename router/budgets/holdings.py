@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Callable
+from typing import Protocol
 
-from router.budgets.claims import BudgetClaim
 from telemetry.allowances import LEASE_S, BudgetAllowance, BudgetReservation
 from telemetry.budget_accounts import BudgetPeriod, TakeAsked
 
@@ -27,14 +27,39 @@ _PARKED = struct.Struct("<qqq?")
 _KEY = struct.Struct("<QIQ")
 
 
+class AccountClaim(Protocol):
+    """What has to be allowed, and by which account."""
+
+    @property
+    def account(self) -> BudgetPeriod:
+        """Whose, and of which period."""
+
+    @property
+    def limit(self) -> int:
+        """What all may come to in it."""
+
+    @property
+    def is_hard(self) -> bool:
+        """Whether it is never exceeded."""
+
+    @property
+    def ends_s(self) -> int:
+        """When its period ends, in epoch seconds."""
+
+
 class AccountWord:
     """A word to an account that is under way, for a call that waits for it or for none."""
 
-    __slots__ = ("asked", "done", "is_awaited")
+    __slots__ = ("asked", "done", "is_awaited", "overrun")
 
-    def __init__(self, asked: TakeAsked, *, is_awaited: bool) -> None:
-        """Begin to wait."""
+    def __init__(self, asked: TakeAsked, *, overrun: int, is_awaited: bool) -> None:
+        """Begin to wait.
+
+        Args:
+            overrun: of which the account is told by it.
+        """
         self.asked = asked
+        self.overrun = overrun
         self.done: asyncio.Future[BudgetReservation | None] = (
             asyncio.get_running_loop().create_future()
         )
@@ -44,9 +69,19 @@ class AccountWord:
 class HeldAccount:
     """An account that this process lately reserved from."""
 
-    __slots__ = ("allowance", "claim", "due_s", "largest", "n_open", "timer", "word")
+    __slots__ = (
+        "allowance",
+        "claim",
+        "due_s",
+        "largest",
+        "n_open",
+        "timer",
+        "told",
+        "unbacked",
+        "word",
+    )
 
-    def __init__(self, claim: BudgetClaim, allowance: BudgetAllowance) -> None:
+    def __init__(self, claim: AccountClaim, allowance: BudgetAllowance) -> None:
         """Begin with nothing open."""
         self.claim = claim
         self.allowance = allowance
@@ -55,12 +90,14 @@ class HeldAccount:
         self.due_s = 0.0  # when the timer goes off, if there is one
         self.n_open = 0  # grants that are not settled
         self.largest = 0  # amount that a call asked for
+        self.told = 0  # of the overrun, in all
+        self.unbacked = 0  # what open grants go for without a reservation
 
-    def follow(self, claim: BudgetClaim) -> None:
+    def follow(self, claim: AccountClaim) -> None:
         """Go by what the claim of a configuration says, whichever came last."""
         if claim is not self.claim:
             self.claim = claim
-            self.allowance.is_hard = claim.budget.is_hard
+            self.allowance.is_hard = claim.is_hard
             if claim.limit != self.allowance.limit:
                 self.allowance.set_limit(claim.limit, lease=self.allowance.lease)
 
@@ -73,6 +110,11 @@ class HeldAccount:
         wanted = max(2 * allowance.drawn, WORST_CASES * self.largest)
         allowance.lease = min(wanted, allowance.limit)
         return allowance.ask(now_s, amount)
+
+    @property
+    def untold(self) -> int:
+        """What was spent beyond what was granted, and the account does not know of."""
+        return self.allowance.overrun - self.told + self.allowance.extra
 
     def stop_timer(self) -> None:
         """Have the timer not go off."""
@@ -104,7 +146,7 @@ class Holdings:
         """The name by which accounts know this process."""
         return self._holder().hex()
 
-    def account(self, claim: BudgetClaim) -> HeldAccount:
+    def account(self, claim: AccountClaim) -> HeldAccount:
         """Return the account of a claim, with the claim's limit."""
         account = self.live.get(claim.account)
         if account is None:
@@ -115,7 +157,7 @@ class Holdings:
                 limit=claim.limit,
                 lease=0,
                 lease_s=self._lease_s,
-                is_hard=claim.budget.is_hard,
+                is_hard=claim.is_hard,
                 spent=spent,
                 seq=seq,
             )
@@ -131,21 +173,22 @@ class Holdings:
         self.live.pop(claim.account, None)
         if now_s < claim.ends_s + KEPT_S:
             heard = allowance.heard
-            kept = allowance.spent, allowance.seq, heard.free if heard else 0, heard is not None
+            debited = allowance.limit - heard.free if heard else 0
+            kept = allowance.spent, allowance.seq, debited, heard is not None
             place = self._parked.setdefault(claim.ends_s, {})
             self.n_parked += _key(claim) not in place
             place[_key(claim)] = _PARKED.pack(*kept)
         self._forget(now_s)
 
-    def parked(self, claim: BudgetClaim) -> tuple[int, int, int | None] | None:
-        """Return what a parked one spent, the number of its last word, and what was free then."""
+    def parked(self, claim: AccountClaim) -> tuple[int, int, int | None] | None:
+        """Return what a parked one spent, the number of its last word, and what all had then."""
         data = self._parked.get(claim.ends_s, {}).get(_key(claim))
         if data is None:
             return None
-        spent, seq, free, is_heard = _PARKED.unpack(data)
-        return spent, seq, free if is_heard else None
+        spent, seq, debited, is_heard = _PARKED.unpack(data)
+        return spent, seq, debited if is_heard else None
 
-    def _drop(self, claim: BudgetClaim) -> None:
+    def _drop(self, claim: AccountClaim) -> None:
         gone = self._parked.get(claim.ends_s, {}).pop(_key(claim), None)
         self.n_parked -= gone is not None
 
@@ -163,6 +206,6 @@ class Holdings:
                 return
 
 
-def _key(claim: BudgetClaim) -> bytes:
+def _key(claim: AccountClaim) -> bytes:
     account = claim.account
     return _KEY.pack(account.digest, account.start_s, account.length_s)

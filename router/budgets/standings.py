@@ -16,6 +16,7 @@ class BudgetStanding(Struct, frozen=True):
 
     spent: int = 0  # by calls of this process
     held: int = 0  # reserved or free in this process
+    untold: int = 0  # spent in this process beyond that, and not debited yet
     debited: int | None = None  # spent or held by all, as last heard; None: never heard here
     free: int | None = None  # for anybody, as last heard; below 0: the limit is exceeded
     n_words: int = 0  # said to the account by this process
@@ -24,7 +25,7 @@ class BudgetStanding(Struct, frozen=True):
     @property
     def spent_by_all(self) -> int:
         """What is spent or held by all, without what this process holds itself."""
-        return max((self.debited or 0) - self.held, self.spent)
+        return max((self.debited or 0) + self.untold - self.held, self.spent)
 
 
 def told(claim: BudgetClaim, standing: BudgetStanding) -> dict[str, Any]:
@@ -38,13 +39,18 @@ def told(claim: BudgetClaim, standing: BudgetStanding) -> dict[str, Any]:
         "limit": _amount(claim, claim.limit),
         "spent": _amount(claim, spent),
         "left": _amount(claim, max(claim.limit - spent, 0)),
-        "resets_at": datetime.fromtimestamp(claim.ends_s, UTC).isoformat().replace("+00:00", "Z"),
+        "resets_at": resets_at(claim),
     }
 
 
 def as_written(amount: int, unit: BudgetUnit) -> float | int:
     """Return an amount of a unit's integers as it is written: USD, tokens or calls."""
     return amount / NANO if unit is BudgetUnit.MONEY else amount
+
+
+def resets_at(claim: BudgetClaim) -> str:
+    """Return when a claim's account begins anew."""
+    return datetime.fromtimestamp(claim.ends_s, UTC).isoformat().replace("+00:00", "Z")
 
 
 def _amount(claim: BudgetClaim, amount: int) -> float | int:

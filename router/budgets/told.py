@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 from router.budgets.claims import BudgetClaim
-from router.budgets.standings import BudgetStanding, told
+from router.budgets.standings import BudgetStanding, resets_at, told
 from router.config.budgets import OnSpent
 
 INSTEAD = {
@@ -25,5 +24,5 @@ def row_of(claim: BudgetClaim, standing: BudgetStanding, *, is_spent: bool) -> d
 
 def warning_of(claim: BudgetClaim) -> str:
     """Return what is said to a call that goes by other rules, as a budget of its is used up."""
-    ends = datetime.fromtimestamp(claim.ends_s, UTC).isoformat().replace("+00:00", "Z")
-    return f"budget {claim.budget.name} is used up until {ends}: {INSTEAD[claim.budget.on_spent]}"
+    name, instead = claim.budget.name, INSTEAD[claim.budget.on_spent]
+    return f"budget {name} is used up until {resets_at(claim)}: {instead}"

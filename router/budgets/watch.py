@@ -166,6 +166,8 @@ class BudgetWatch:
     def _choose(self, now_s: float) -> list[WatchedAccount]:
         """Return the accounts to look at now; those that ended a while ago are dropped."""
         for claim in self._accounts.active():
+            if claim.budget.only_steers:  # reports say how those stand
+                continue
             known = self.watched.get(claim.account)
             if known is None:
                 self.watched[claim.account] = WatchedAccount(claim)

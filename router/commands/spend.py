@@ -20,7 +20,7 @@ from router.report.ledger import LedgerAnswer, answer
 from router.report.ledger_names import user_digests, user_in_hex
 from router.report.ledger_table import csv_text, table_lines
 from router.report.ledger_wish import MOST_LIMIT, LedgerWish, read_wish
-from router.report.price_truth import find_doubts
+from router.report.price_truth import doubts_about, find_doubts
 from router.report.savings_lines import savings_lines
 from telemetry import logs
 from telemetry.ledger_questions import Dimension
@@ -30,7 +30,8 @@ from telemetry.trouble import trouble_of
 BEGIN = "start `pointsman up`, and point a client at it"
 USUAL_BY = "app"
 NO_LIMIT = 1 << 30
-TIMEOUT_S = 30.0
+LOOK_S, TIMEOUT_S = 3.0, 10.0
+"""For a word of the store, and for a part of the answer: a day of many users is one reply."""
 
 
 def spend(
@@ -52,9 +53,10 @@ def spend(
         file = find_file(config)
         if not file.exists():
             _nothing(f"no configuration at {file}: make one by `pointsman init`", as_json=as_json)
-        found, budgets = _answer(_configuration(file), file, wish, as_json=as_json)
+        configuration = _configuration(file, as_json=as_json)
+        found, budgets = _answer(configuration, file, wish, as_json=as_json)
     except RequestRejected as error:
-        fail(f"--{error}", BAD_INPUT)
+        _refuse(f"--{error}", as_json=as_json)
     if found.first_ms is None:
         _nothing(f"nothing is in the ledger yet: {BEGIN}", as_json=as_json, answer=found)
     if as_json:
@@ -69,13 +71,13 @@ def spend(
             print(line)
 
 
-def _configuration(file: Path) -> Configuration:
+def _configuration(file: Path, *, as_json: bool) -> Configuration:
     from router.config.compiled import load
 
     try:
         return load(file, secrets=False)
     except ConfigError as error:
-        fail(str(error), BAD_INPUT)
+        _refuse(str(error), as_json=as_json)
 
 
 def _answer(
@@ -83,6 +85,8 @@ def _answer(
 ) -> tuple[LedgerAnswer, BudgetTable]:
     with opened_store(configuration) as address:
         try:
+            with closing(connect(address, timeout_s=LOOK_S)) as client:
+                client.ping()  # one that is frozen says so at once
             with closing(connect(address, timeout_s=TIMEOUT_S)) as client:
                 found = answer(client, configuration, wish)
                 doubts = find_doubts(
@@ -92,6 +96,7 @@ def _answer(
                     now_s=time.time(),
                     file=file,
                 )
+                doubts = doubts_about(client, doubts, configuration, wish)
                 budgets = _budgets(client, configuration, wish)
         except StoreErrors as error:
             _nothing(f"no store: {trouble_of(error).shown}", as_json=as_json)
@@ -110,6 +115,13 @@ def _budgets(client: Client, configuration: Configuration, wish: LedgerWish) -> 
         users = frozenset((short_name(wish.user), *map(user_in_hex, digests)))
     only = Only(app=wish.app, user=users, tag=wish.tag)
     return read_budgets(client, configuration, now_s=now_s, only=only)
+
+
+def _refuse(why: str, *, as_json: bool) -> NoReturn:
+    """Say what cannot be meant, as an object as well where one was asked for, and end."""
+    if as_json:
+        print_json({"rows": [], "missing": [why]})
+    fail(why, BAD_INPUT)
 
 
 def _nothing(why: str, *, as_json: bool, answer: LedgerAnswer | None = None) -> NoReturn:

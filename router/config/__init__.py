@@ -11,6 +11,8 @@
 - `exclusions`: why an endpoint may not serve a call, a closed list
 - `rules`: what each level of the policy says, and how that merges
 - `wishes`: limits and trades of strategies as they are written
+- `budgets`: what calls may spend, as it is written and compiled
+- `exploring`: what exploring may come to in a day, likewise
 - `policies`: what each level of the policy may say, as it is written
 - `process`: how the process itself runs: address, limits, state directory, store
 - `strategies`: a strategy as it is written
@@ -18,7 +20,6 @@
 - `extending`: what a strategy says with all that it starts from
 - `levels`: names of tasks, and of what is below them
 - `starters`: tasks that come with the sidecar
-- `budgets`: whose calls may come to how much
 - `entries`: apps and tasks as they are written, and the whole file
 - `exemplars`: rules of tasks in their order, and what teaches the classifier
 - `named`: names of entries that others mention
@@ -27,6 +28,7 @@
 - `standing`: which endpoints may ever serve an app
 - `trades`: whether a strategy's trade is said, once
 - `budget_checks`: whether budgets count what there is, and can be kept
+- `rate_checks`: whether limits of providers are shared out among apps that there are
 - `extended_checks`: what strategies extend that there is not
 - `ignored`: what strategies say less than what they extend
 - `parts`: roles of locked apps that share a task

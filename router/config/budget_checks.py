@@ -6,11 +6,13 @@ from collections.abc import Iterator, Sequence
 
 from router.config.budgets import EACH, MAX_HELD, BudgetEntry, BudgetUnit, OnSpent
 from router.config.entries import AppEntry, File
+from router.config.exploring import ExploringEntry
 from router.config.masking import Place
 from router.config.named import check_name
 from router.endpoints.terms import LOCAL
 
 Wrong = Iterator[tuple[Place, str, str]]
+NO_CEILING = "say usd_per_day, share_of_calls or both; {} in an app: it has none"
 
 
 def check_budgets(entries: File) -> Wrong:
@@ -21,11 +23,23 @@ def check_budgets(entries: File) -> Wrong:
         yield from _check_scope(where, entry, entries)
         yield from _check_instead(where, entry, entries)
         yield from _check_on_spent(where, entry, entries)
+    yield from _check_exploring(entries)
     for app in entries.all_apps:
         held = [name for name, entry in entries.budgets.items() if entry.app in (None, EACH, app)]
         if len(held) > MAX_HELD:
             hint = f"budgets {', '.join(held)} may all hold for app {app}; {MAX_HELD} at most do"
             yield ("budgets", held[-1]), str(len(held)), hint
+
+
+def _check_exploring(entries: File) -> Wrong:
+    """Yield the ceilings of exploring that say whose day counts, and not what is counted."""
+    said: list[tuple[Place, ExploringEntry | None]] = [
+        (("organisation", "exploring"), entries.organisation.exploring),
+        *((("apps", name, "exploring"), app.exploring) for name, app in entries.apps.items()),
+    ]
+    for where, entry in said:
+        if entry is not None and entry.model_fields_set == {"timezone"}:
+            yield where, "no ceiling", NO_CEILING
 
 
 def _check_amount(where: Place, entry: BudgetEntry) -> Wrong:

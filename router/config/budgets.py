@@ -95,6 +95,12 @@ class Budget:
     timezone: str
     is_hard: bool
     on_spent: OnSpent
+    only_steers: bool = False  # no call is refused by it, nor goes by other rules
+
+    @property
+    def may_refuse(self) -> bool:
+        """Whether calls are refused once it is used up, or not to be asked."""
+        return self.is_hard or (self.on_spent is OnSpent.REFUSE and not self.only_steers)
 
     @property
     def each(self) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from router.config.lines import shown
 from router.config.masking import HIDDEN, NO_KEY_HERE, Place, is_name_of_variable, masked
 from router.config.named import check_name
 from router.config.policy_checks import check_policies
+from router.config.rate_checks import check_rates
 from router.config.trades import check_trades
 from router.endpoints.auth import AuthEntry
 from router.endpoints.base_url import part_user, without_user
@@ -63,6 +64,7 @@ def cross_check(entries: File) -> Iterator[tuple[Place, str, str]]:
     yield from check_bindings(entries)
     yield from check_trades(entries)
     yield from check_budgets(entries)
+    yield from check_rates(entries)
     yield from check_extended(entries)
     for name, strategy in entries.strategies.items():
         yield from check_name(

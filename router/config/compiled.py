@@ -22,6 +22,7 @@ from router.config.entries import (
     TaskEntry,
 )
 from router.config.exemplars import prompt_exemplars, rules_of_tasks, system_exemplars
+from router.config.exploring import Ceilings, compile_ceilings
 from router.config.file import parse, read
 from router.config.keys import DEFAULT_APP, HeldKeyEntry, digest_of
 from router.config.levels import (
@@ -100,6 +101,7 @@ class App:
     outlook: int  # whose labels it goes by: 0 those that are shared, else its own
     categories: dict[str, int]  # by task the digest under which its calls are booked
     spend_tag: str | None = None  # key of the tag that its spend is booked by as well
+    ceilings: Ceilings | None = None  # of what exploring comes to in a day
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +289,7 @@ def compile_entries(
             own_apps.index(name) + 1 if name in own_apps else 0,
             categories(name, entry.learn),
             entry.spend_tag or entries.organisation.spend_tag,
+            compile_ceilings(entry.exploring, entries.organisation.exploring),
         )
         for name, entry in entries.all_apps.items()
     }

@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from router.config.budgets import Budgets
+from router.config.exploring import ExploringEntry
 from router.config.extending import Lineage, lineage_of, lineages
 from router.config.keys import DEFAULT_APP, CallersKey
 from router.config.levels import with_parents
@@ -129,6 +130,7 @@ class AppEntry(PreferencesEntry):
     stream: Streaming = Streaming.LIVE
     classify: Classify = Classify.SUGGEST
     spend_tag: TagKey | None = None  # key of the tag that its spend is booked by as well
+    exploring: ExploringEntry | None = None  # daily ceilings, instead of the organisation's
 
 
 GENERAL = "general"

@@ -15,6 +15,7 @@ from router.beliefs.choices import Choices
 from router.beliefs.kept import ReviewKey
 from router.beliefs.review_keys import host_of
 from router.budgets.claims import Claims
+from router.budgets.exploring import CeilingClaims
 from router.budgets.told import warning_of
 from router.config.compiled import Configuration, Role, Strategy
 from router.config.rules import MergedPolicy
@@ -85,6 +86,7 @@ class CallContext(Struct, frozen=True):
     session: CallSession = NO_SESSION
     spend_tag: SpendTag = NO_TAG  # by which its app's spend is booked as well
     claims: Claims = ()  # the accounts of budgets that it counts in
+    ceilings: CeilingClaims | None = None  # of what its app's exploring comes to; most have none
     held_to: Claims = ()  # those used up, for which it goes by other rules than it would
     maker: Endpoint | None = None  # of what it goes on from: then nothing is drawn
     look: PromptLook | None = None  # what its first prompt looks like, where that matters
@@ -277,8 +279,10 @@ def why(context: CallContext) -> str:
         return "pinned by its strategy"
     if law is None:
         return "goes on from what lies at this endpoint" if context.route.goes_on else "not routed"
-    if not context.explore:
-        return why_held(context.policy)
+    if not context.explore and (held := why_held(context.policy)):
+        return held
+    if not context.explore and context.ceilings is not None and law.stay < 1:
+        return context.ceilings.why
     if law.is_learning:
         return "learning mode"
     if context.route.groups is not None:

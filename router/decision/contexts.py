@@ -12,6 +12,7 @@ from msgspec import structs
 from router.beliefs.beliefs import Beliefs
 from router.beliefs.keeper import Keeper
 from router.budgets.claims import Claims, find_claims
+from router.budgets.exploring import ExploringCeilings
 from router.budgets.prices import MoneyPrices
 from router.config.compiled import App, Configuration
 from router.config.entries import UnitKind
@@ -68,7 +69,9 @@ class Contexts:
         thoughts: StoredIds,
         secret: DrawsSecret,
         sessions: Sessions,
+        ceilings: ExploringCeilings,
     ) -> None:
+        self.ceilings = ceilings
         self.keeper = keeper
         self.health = health
         self.draws = draws
@@ -229,6 +232,7 @@ class Contexts:
             eligible = within_budgets(
                 eligible, claims, request, translations, endpoints, at_s=at.epoch_s
             )
+        ceilings = None if hints.profile else self.ceilings.of(app, at.store_ms / 1000)
         context = CallContext(
             caller=caller,
             request=request,
@@ -250,13 +254,14 @@ class Contexts:
             release=release,
             seed=seed,
             beliefs=beliefs,
-            explore=may_explore(policy),
+            explore=may_explore(policy) and not (ceilings is not None and ceilings.why),
             review_key=review_key,
             choices=choices,
             at=at,
             session=session,
             spend_tag=spend_tag,
             claims=claims,
+            ceilings=ceilings,
             maker=maker,
             look=look,
         )

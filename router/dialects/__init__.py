@@ -17,6 +17,7 @@
 - `chat_stream`, `chat`: OpenAI Chat Completions, answered and asked
 - `messages_stream`, `messages`: Anthropic's Messages
 - `prompt_size`: how large a prompt of Messages is, where nobody counts it
+- `input_size`: the same of what is embedded or completed
 - `responses_stream`, `responses`: OpenAI's Responses
 - `completions`: OpenAI's legacy completions
 - `embeddings`: vectors of texts

@@ -19,6 +19,7 @@ from router.errors import (
     BudgetSpent,
     DispatchError,
     NoCandidates,
+    RateShareSpent,
     RequestRejected,
 )
 from router.net.asgi import JSON, Exchange, Header
@@ -65,7 +66,9 @@ async def respond_error(
     param = None
     status = STATUS[error.code]
     headers: list[Header] = [JSON, *extra]
-    if status < 500:
+    if status == 429:
+        headers.append((b"x-should-retry", b"true"))
+    elif status < 500:
         headers.append((b"x-should-retry", b"false"))
     elif status == 503:
         headers.append((b"retry-after", RETRY_AFTER_S))
@@ -79,6 +82,9 @@ async def respond_error(
     elif isinstance(error, BudgetSpent | BudgetAway):
         more = {"budget": error.told}
         headers += _until_reset(error)
+    elif isinstance(error, RateShareSpent):
+        more = {"rate_share": error.told}
+        headers.append((b"retry-after", b"%d" % math.ceil(error.after_s)))
     elif isinstance(error, AllEndpointsFailed):
         more = {"attempts": [{"endpoint": e, "failure": f} for e, f in error.attempts]}
     body = error_body(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from router.dialects.stream import AnswerStream
 from telemetry.wire.reading import LEADING_BYTES, leading_id
+from telemetry.wire.told import read_told
 from telemetry.wire.usage import WholeAnswer
 
 MAX_KEPT_BYTES = 64 << 20
@@ -67,6 +68,8 @@ class LateAnswer(UnreadStream):
         answer = self._read_answer(bytes(self._body))
         if answer is None:
             self.failed = True
+            told = read_told(bytes(self._body))
+            self.usage, self.model = told.usage, told.model
         else:
             self.usage, self.id, self.model = answer.usage, answer.id, answer.model
             self.fingerprint = answer.fingerprint

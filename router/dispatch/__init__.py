@@ -11,6 +11,8 @@
 - `held`: a stream until it may be let go
 - `ending`: how one upstream call ended
 - `attempt`: one call to one endpoint
+- `beyond_choice`: what a call that explores costs beyond its choice
+- `rates`: what attempts take of the limits of providers
 - `spending`: what attempts reserve in budgets, and what they came to there
 - `retries`: the same endpoint again, the next one, or the end
 - `rival`: a second start beside a slow one
@@ -28,6 +30,7 @@
 - `estimates`: what it probably used, where nobody told
 - `chain`: the attempts of a call as one: what they cost together
 - `booking`: the one place where tokens and outcomes are made
+- `last_failure`: with which of its attempts a call ended that nobody answered
 - `diagnosis`: the setting at fault, and the fix
 - `left_there`: what an answer leaves at its provider, and with whom
 - `stream`: a streamed answer on its way to the client
@@ -35,6 +38,8 @@
 - `counting`: what the tokens of a prompt are counted as
 - `copied`: what is read of an answer that is passed on
 - `passed`: a request that is passed on
+- `passed_models`: who answers it
+- `passed_names`: under which name it is booked
 - `passed_costs`: what that used and cost
 - `passed_budgets`: what it reserves in budgets
 - `passed_way`: where it goes, and its body on the way

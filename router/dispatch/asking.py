@@ -35,6 +35,7 @@ from router.errors import (
     BudgetSpent,
     DispatchError,
     NoCandidates,
+    RateShareSpent,
 )
 from router.net.asgi import Exchange
 from router.policy.constraints import why_forbidden_now
@@ -53,7 +54,7 @@ class Asking:
         spending: CallSpending,
     ) -> None:
         self._spending = spending
-        self._refused: list[BudgetSpent | BudgetAway] = []
+        self._refused: list[BudgetSpent | BudgetAway | RateShareSpent] = []
         self._context = context = decision.context
         self._plan, self._nonce = decision.plan, decision.nonce
         self._exchange = exchange
@@ -69,14 +70,15 @@ class Asking:
     async def permits(self, endpoint: Endpoint) -> Permit | None:
         """Return leave to ask an endpoint now; None where it may not have the call.
 
-        An agreement may have ended since, or what it may come to there does not fit into a budget.
+        An agreement may have ended since, or what it may come to there does not fit into a budget,
+        or its app's share of a limit.
         """
         context = self._context
         why = why_forbidden_now(context.policy, context.translations, endpoint, time.time())
         if why is None:
             try:
                 return Permit(endpoint, await self._spending.reserve(endpoint))
-            except (BudgetSpent, BudgetAway) as refusal:
+            except (BudgetSpent, BudgetAway, RateShareSpent) as refusal:
                 self._refused.append(refusal)
                 return None
             except AmountUnknown as unknown:
@@ -87,8 +89,8 @@ class Asking:
     def unasked(self) -> DispatchError:
         """Return why nobody was asked: what may pass by itself goes before what will not."""
         if self._refused:
-            away = (one for one in self._refused if isinstance(one, BudgetAway))
-            return next(away, self._refused[0])
+            passing = (one for one in self._refused if not isinstance(one, BudgetSpent))
+            return next(passing, self._refused[0])
         if self._forbidden:
             return NoCandidates(self._forbidden)
         return AllEndpointsFailed([], timed_out=True)

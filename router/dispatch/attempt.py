@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from router.budgets.allowances import Grant
+from router.budgets.leaves import Leave
 from router.dialects.request import Outgoing
 from router.dialects.unread import LateAnswer, LateTranslation, UnreadStream
 from router.dispatch.codes import shown_code
@@ -61,7 +61,7 @@ class Attempt(Ending):
     hold: Hold = Hold.CONTENT
     stream: HeldStream | None = None
     outgoing: Outgoing | None = None  # as it was sent
-    grant: Grant | None = None  # of the budgets that hold for its call
+    grant: Leave | None = None  # by the budgets and limits that hold for its call
     was_sent: bool = True  # as far as is known
 
     @property
@@ -241,6 +241,7 @@ class Dispatcher:
         answer = sending.request.read_answer(body)
         told = sending.request.as_callers(body) if answer is not None else None
         if answer is None or told is None:
+            attempt.take_told(body)
             said = sending.request.instead_as_callers(response.status, body)
             own = Reply(attempt, said[0], response.headers, said[1]) if said else None
             why = f"status {response.status} without an answer"
@@ -266,6 +267,7 @@ class Dispatcher:
             raise ThoughtsRefused
         found = read_refusal(status, body, client_auth=endpoint.client_auth)
         attempt.result = found.result
+        attempt.take_told(body)
         told = sending.request.refusal_as_callers(status, body)
         own = Reply(attempt, status, response.headers, told)
         code = shown_code(found.code)

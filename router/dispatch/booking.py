@@ -32,7 +32,10 @@ STREAMED, USAGE_KNOWN, FINAL = int(Flag.STREAMED), int(Flag.USAGE_KNOWN), int(Fl
 PRICED, TTFT_KNOWN = int(Flag.PRICED), int(Flag.TTFT_KNOWN)
 TTFT_BOUND, PROMISED, READ = int(Flag.TTFT_BOUND), int(Flag.PROMISED), int(Flag.READ)
 OTHER_MODEL, ESTIMATED = int(Flag.OTHER_MODEL), int(Flag.ESTIMATED)
+REPORTED, UNANSWERED, NO_END = int(Flag.REPORTED), int(Flag.UNANSWERED), int(Flag.NO_END)
 TRANSLATED, NAMES_EPISODE = int(Flag.TRANSLATED), int(Flag.NAMES_EPISODE)
+NO_ENDS = frozenset((Result.CLIENT_GONE, Result.OVERTAKEN))
+"""Ends of attempts with which no call ends: the client left, or has another answer."""
 TOKEN_FLAGS = 0xFFFF
 """What a token has room for; the others are of outcomes alone."""
 NOTHING_USED = Usage(0, 0, 0, 0)
@@ -348,6 +351,11 @@ def outcome(
     elif ended.estimate is not None:
         flags |= ESTIMATED
     flags |= PRICED if ended.cost_nano is not None and not ended.is_guessed else 0
+    flags |= REPORTED if ended.reported_nano is not None else 0
+    if flags & FINAL and ended.result in NO_ENDS:
+        flags |= NO_END
+    elif flags & (FINAL | NO_END) == FINAL and ended.result is not Result.OK:
+        flags |= UNANSWERED
     ttft_s = ended.ttft_s
     if ttft_s is not None:
         flags |= TTFT_KNOWN
@@ -367,9 +375,10 @@ def outcome(
         latency_s=ended.latency_s,
         ttft_s=ttft_s or 0.0,
         cost_nano=ended.cost_nano or 0,
-        reported_cost_nano=ended.reported_nano,
+        reported_cost_nano=ended.reported_nano or 0,
         price_source=ended.price_source,
         price_day=ended.price_day,
+        price=ended.price,
         tier=ended.tier,
         response=name_digest(app, "response", ended.answer_id) if ended.answer_id else NO_DIGEST,
         reference=name_digest(app, "ref", reference) if reference else NO_DIGEST,

@@ -29,13 +29,14 @@ from router.dispatch.booking import (
     Booking,
 )
 from router.dispatch.chain import AttemptChain
-from router.dispatch.decision_flags import flags_of
+from router.dispatch.decision_flags import EXPLORED, flags_of
 from router.dispatch.diagnosis import Complaints
 from router.dispatch.ending import take_said
 from router.dispatch.fates import said_of_endpoint
 from router.dispatch.fit import note_answered
 from router.dispatch.heartbeat import Heartbeat
 from router.dispatch.instead import Instead
+from router.dispatch.last_failure import LastFailure
 from router.dispatch.left_there import note_ids, note_thoughts
 from router.dispatch.observer_line import ObserverLine, observed
 from router.dispatch.prompts import note_version
@@ -52,7 +53,7 @@ from router.dispatch.spending import Spending
 from router.dispatch.stream import StreamedAnswer
 from router.endpoints.catalog import Endpoint
 from router.endpoints.retries import RetryBudget
-from router.errors import BudgetAway, BudgetSpent, NoCandidates, Overloaded
+from router.errors import BudgetAway, BudgetSpent, NoCandidates, Overloaded, RateShareSpent
 from router.net.asgi import DisconnectGuard, Exchange, Header
 from telemetry.events import Result
 
@@ -92,6 +93,7 @@ class Calls:
         Raises:
             NoCandidates: no endpoint may serve it.
             BudgetSpent, BudgetAway: nothing that may serve it fits into a budget of its.
+            RateShareSpent: its app has had its share of whoever may serve it.
             AllEndpointsFailed: no endpoint did.
         """
         try:
@@ -103,7 +105,11 @@ class Calls:
                     if exchange.started:
                         raise
                     context = await self.instead.after(context, refusal)
-        except (BudgetSpent, BudgetAway) as refusal:  # what is refused opens no session
+        except (
+            BudgetSpent,
+            BudgetAway,
+            RateShareSpent,
+        ) as refusal:  # what is refused opens no session
             self.spending.count_refusal(refusal)
             await self.decider.sessions.take_back(context.session, now=context.at.epoch_s)
             raise
@@ -131,6 +137,7 @@ class Calls:
             call.note_client_gone()  # whatever failed in here, it was no endpoint
             raise
         finally:
+            call.books.let_go()
             context.translations.let_go()
 
 
@@ -155,13 +162,15 @@ class _Call:
         self.configuration = context.beliefs.configuration
         self.repeatable = request.repeatable
         self.flags = flags_of(decision)
-        self.spending = home.spending.of(context)
+        explores = bool(self.flags & EXPLORED)
+        self.spending = home.spending.of(context, explores=explores)
         self.asking = asking = Asking(decision, exchange, home.dispatcher, self.spending)
         self.permits, self.ask, self.beside_s = asking.permits, asking.ask, asking.beside_s
         self.chain = AttemptChain(decision, home.contexts)
         self.promised = False  # its id has left before it was known who answers
         self.under_way: list[Attempt] = []
         self.failures: list[Failed] = []
+        self.books = LastFailure(home.booking, context)
         # Of a profile one prompt goes to many, which would look as if it was asked again.
         by_profile = context.hints.profile
         is_read = context.caller.app.entry.signals and request.says_something and not by_profile
@@ -200,7 +209,12 @@ class _Call:
         home.budget.earn()
         usable = planner.may_serve(plan, plan.drawn)
         candidates = order(
-            plan.drawn, plan.then(), health, usable=usable, fields=self.asking.fields
+            plan.drawn,
+            plan.then(),
+            health,
+            usable=usable,
+            fields=self.asking.fields,
+            is_used_up=self.spending.is_used_up,
         )
         first = next(candidates, None)
         if first is None:
@@ -212,6 +226,7 @@ class _Call:
             reply = await race.run(first, has_others=planner.has_others(plan))
         except Unanswered:
             return self._end_without_answer()
+        self.books.let_go()
         for attempt in [a for a in self.under_way if a is not reply.attempt]:
             self._end(attempt, Result.OVERTAKEN)
         return reply
@@ -224,6 +239,7 @@ class _Call:
             AllEndpointsFailed: nobody came back with a status.
         """
         failures = self.failures
+        self.books.let_go(unanswered=True)
         if not failures:
             raise self.asking.unasked()
         last = failures[-1].endpoint
@@ -237,6 +253,7 @@ class _Call:
         """Return an attempt that is under way from now on."""
         waits = has_others or bool(self.under_way)
         attempt = self.asking.begin(permit, number, waits=waits)
+        self.books.let_go()
         self.under_way.append(attempt)
         self.chain.begin(permit.endpoint)
         return attempt
@@ -342,7 +359,7 @@ class _Call:
         note_thoughts(self.home.thoughts, context.caller, attempt)
         if told is not None and self._tell(token, told, answered=answered) and answered:
             flags |= READ
-        booking.write_call(token, attempt, context, flags=flags)
+        self.books.write(token, attempt, flags)
         booking.count(endpoint, context.task.name, attempt)
         return token
 

@@ -30,10 +30,12 @@ from telemetry.wire.embeddings import read_embeddings
 from telemetry.wire.messages import read_messages_answer
 from telemetry.wire.reading import LEADING_BYTES, leading_id
 from telemetry.wire.responses import read_item_ids, read_response
+from telemetry.wire.told import read_tail, read_told
 from telemetry.wire.usage import WholeAnswer
 
 MAX_READ_BYTES = 8 << 20
-"""Longer answers pass unread: their usage stays unknown."""
+"""Of longer answers nothing is read but the id at their begin and the usage at their end."""
+TAIL_BYTES = 4096
 
 
 STREAMS: dict[Dialect, Callable[[], AnswerStream]] = {
@@ -59,6 +61,7 @@ class AnswerCopy(Ending):
     dialect: Dialect = Dialect.CHAT
     stream: AnswerStream | None = None
     body: bytearray = field(default_factory=bytearray)
+    tail: bytes = b""  # of one that is longer than is read
     decoder: Decoder | None = None
     readable: bool = True
     is_begun: bool = False  # so much is here that its id would be
@@ -85,11 +88,17 @@ class AnswerCopy(Ending):
             return
         if self.stream is not None:
             self.stream.feed(chunk)
-        else:
+        elif len(self.body) <= MAX_READ_BYTES:
             self.body += chunk
-            self.readable = len(self.body) <= MAX_READ_BYTES
+            self.tail = bytes(self.body[-TAIL_BYTES:]) if self._is_long else b""
+        else:
+            self.tail = (self.tail + chunk)[-TAIL_BYTES:]
         if self.ttft_s is None and self.stream is not None and self.stream.spoke:
             self.ttft_s = time.monotonic() - self.began_at
+
+    @property
+    def _is_long(self) -> bool:
+        return len(self.body) > MAX_READ_BYTES
 
     def early_id(self) -> str | None:
         """Return the id of an unstreamed answer from its first bytes: it may break off later."""
@@ -104,7 +113,7 @@ class AnswerCopy(Ending):
         It may be of whatever kind; of a long one its own id is read. One that says that it failed
         has none.
         """
-        if len(self.body) > MAX_READ_BYTES:
+        if self._is_long:
             return leading_id(bytes(self.body[:LEADING_BYTES])), None
         read = read_messages_answer if self.dialect is Dialect.MESSAGES else read_response
         found = read(bytes(self.body)) if self.readable else None
@@ -114,7 +123,7 @@ class AnswerCopy(Ending):
         """Return the ids of items in what has passed: of a response, or of a list of them."""
         if self.stream is not None:
             return self.stream.item_ids
-        is_read = self.readable and len(self.body) <= MAX_READ_BYTES
+        is_read = self.readable and not self._is_long
         return read_item_ids(bytes(self.body)) if is_read else ()
 
     def close(self) -> None:
@@ -124,9 +133,13 @@ class AnswerCopy(Ending):
             self.usage, self.answer_id = self.stream.usage, self.stream.id
             self.model = self.stream.model
             return
-        answer = READERS[self.dialect](bytes(self.body)) if self.readable else None
+        is_read = self.readable and not self._is_long
+        answer = READERS[self.dialect](bytes(self.body)) if is_read else None
         if answer is not None:
             self.usage, self.answer_id, self.model = answer.usage, answer.id, answer.model
+        elif self.readable:  # of no dialect, or none
+            told = read_tail(self.tail) if self._is_long else read_told(bytes(self.body))
+            self.usage, self.model = told.usage, told.model
 
 
 def answered_in(method: str, path: str) -> Dialect:

@@ -49,7 +49,7 @@ def settle_price(ended: Ending, prices: PriceList | None, *, at_s: float, tier: 
     """
     settle_tier(ended, tier)
     cost = None if prices is None else _nano(prices, ended, ended.usage, at_s, tier)
-    if cost is None and ended.reported_nano:
+    if cost is None and ended.reported_nano is not None:
         ended.cost_nano, ended.price_source = ended.reported_nano, PriceSource.PROVIDER
         return
     if prices is None:
@@ -58,7 +58,8 @@ def settle_price(ended: Ending, prices: PriceList | None, *, at_s: float, tier: 
         cost, ended.is_guessed = _nano(prices, ended, ended.estimate, at_s, tier), True
     if cost is not None:
         ended.cost_nano, ended.price_source = cost, prices.source
-        ended.price_day = prices.at(at_s).day
+        tariff = prices.at(at_s)
+        ended.price_day, ended.price = tariff.day, tariff.mark
 
 
 def _nano(
@@ -73,7 +74,7 @@ def settle_tier(ended: Ending, tier: str | None) -> None:
     """Take note of the service tier, and of what the usage says of the cost."""
     if tier is not None:
         ended.tier = tier_named(tier)
-    if ended.usage is not None and ended.usage.reported_nano:
+    if ended.usage is not None and ended.usage.reported_nano is not None:
         ended.reported_nano = ended.usage.reported_nano
 
 

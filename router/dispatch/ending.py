@@ -9,6 +9,7 @@ from router.beliefs.served import NOTHING_SEEN, Seen
 from router.dialects.stream import AnswerStream
 from telemetry.events import PriceSource, Result, ServiceTier
 from telemetry.wire.costs import COST_HEADER, TIER_HEADER, nano_in
+from telemetry.wire.told import read_told
 from telemetry.wire.usage import Usage, tier_of
 
 
@@ -37,11 +38,18 @@ class Ending:
     is_guessed: bool = False  # that cost rests on the estimate
     price_source: PriceSource = PriceSource.NONE
     price_day: int = 0  # the dated price entry: its first day since the epoch; 0: undated
+    price: int = 0  # digest of that entry; 0: the cost is by none
     tier: ServiceTier = ServiceTier.USUAL
     said_tier: str | None = None  # the same as the answer's head calls it
-    reported_nano: int = 0  # what it cost by the provider's own word; 0: it says nothing
+    reported_nano: int | None = None  # what it cost by the provider's own word; None: it has none
     first_endpoint: int = 0  # digest of who the call's first attempt went to; 0: here
     added_s: float = 0.0  # by how much a further attempt prolonged the call
+
+    def take_told(self, body: bytes) -> None:
+        """Take over what a body that holds no answer tells nevertheless: usage, and whose."""
+        told = read_told(body)
+        if told.usage is not None:
+            self.usage, self.model = told.usage, told.model
 
     def read_head(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Take note of what the head of an answer says of cost and service tier."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from msgspec import structs
 
+from router.dialects.input_size import input_size
 from router.dialects.prompt_size import media_tokens
 from router.dialects.request import CallRequest
 from router.dialects.stream import AnswerStream
@@ -47,10 +48,18 @@ def estimated(
         n_out = tokens_out(state, answer)
     if state is not None and state.begun is not None:  # it told what it read
         return structs.replace(state.begun, completion_tokens=n_out)
-    n_in = sizes.expected(attempt.endpoint.digest, request.text_bytes)
-    if request.needs & MEDIA_NEEDS:
-        n_in += media_tokens(request.body)
-    return Usage(n_in, n_out, 0, 0)
+    return Usage(_tokens_in(attempt.endpoint.digest, request, sizes), n_out, 0, 0)
+
+
+def _tokens_in(endpoint: int, request: CallRequest, sizes: TokenSizes) -> int:
+    """Return how many tokens a call's prompt probably has, or all of its inputs."""
+    inputs = input_size(request.body, request.dialect)
+    if inputs is not None:
+        # Of many inputs each may be as long as the model takes: no limit looks at their size.
+        n_text = sizes.expected(endpoint, inputs.text_bytes) if inputs.text_bytes else 0
+        return max(n_text + inputs.n_tokens, 1)
+    n_in = sizes.expected(endpoint, request.text_bytes)
+    return n_in + (media_tokens(request.body) if request.needs & MEDIA_NEEDS else 0)
 
 
 def is_used(result: Result, state: AnswerStream | None) -> bool:

@@ -11,9 +11,10 @@ import math
 import time
 from collections.abc import Sequence
 
-from router.budgets.allowances import Grant
 from router.budgets.amounts import asked_of, most_nano, most_tokens, no_bound
 from router.budgets.claims import BudgetClaim, Claims
+from router.budgets.leaves import Leave
+from router.budgets.rate_allowances import RateGrant
 from router.budgets.told import warning_of
 from router.config.budgets import BudgetUnit, OnSpent
 from router.config.exclusions import Exclusion
@@ -47,39 +48,40 @@ class PassedBudgets:
         """
         self._spending = spending
         self._claims = passed.claims
+        self._app = passed.caller.app.name
         self._model = passed.model
         self._provider = provider
         self._catalog = catalog
         self._path = path
         self._body = passed.body if isinstance(passed.body, bytes) else None
 
-    async def reserve(self, *, at_s: float) -> tuple[Grant | None, Sequence[str]]:
+    async def reserve(self, *, at_s: float) -> tuple[Leave | None, Sequence[str]]:
         """Return leave for the request, and what its client is warned of.
 
         Args:
             at_s: when it came, in epoch seconds.
 
         Raises:
-            BudgetSpent, BudgetAway: it does not fit.
+            BudgetSpent, BudgetAway, RateShareSpent: it does not fit.
             NoCandidates: a hard budget holds, and nobody knows what it may come to.
         """
-        if not self._claims:
-            return None, ()  # most often
+        if not self._claims:  # most often
+            return await self._spending.reserve((), (), self._rates()), ()
         try:
             return await self._reserve(at_s)
         except (BudgetSpent, BudgetAway) as refusal:
             self._spending.count_refusal(refusal)
             raise
 
-    async def _reserve(self, at_s: float) -> tuple[Grant, Sequence[str]]:
+    async def _reserve(self, at_s: float) -> tuple[Leave | None, Sequence[str]]:
         spent = await self._spending.spent_of(self._claims)
         is_local = self._provider.terms.zone_at(time.time()) == LOCAL
         for claim in spent:
             if claim.budget.on_spent is OnSpent.LOCAL and not is_local:
                 raise self._spending.refusal(claim)
         amounts = [self._amount(claim, at_s) for claim in self._claims]
-        grant = await self._spending.reserve(self._claims, amounts)
-        return grant, [warning_of(claim) for claim in spent]
+        leave = await self._spending.reserve(self._claims, amounts, self._rates())
+        return leave, [warning_of(claim) for claim in spent]
 
     def _amount(self, claim: BudgetClaim, at_s: float) -> int:
         unit = claim.budget.unit
@@ -90,12 +92,23 @@ class PassedBudgets:
             if unit is BudgetUnit.MONEY and prices is None:
                 raise self._unknown(Exclusion.UNPRICED)
             return self._most(prices if unit is BudgetUnit.MONEY else None, at_s)
-        size = len(self._body or b"")
-        n_out = 0 if dialect_at(self._path) is Dialect.EMBEDDINGS else USUAL_OUT
-        usage = Usage(round(size / SEED_BYTES), n_out, 0, 0)
+        usage = self._usual
         if unit is BudgetUnit.TOKENS:
             return usage.prompt_tokens + usage.completion_tokens if self._is_call else 0
         return 0 if prices is None else prices.nano(usage, at_s) or 0
+
+    def _rates(self) -> RateGrant | None:
+        """Take of the provider's limits; other paths than calls are counted apart, if at all."""
+        if not self._is_call:
+            return None
+        tokens = self._usual.prompt_tokens + self._usual.completion_tokens
+        return self._spending.rates.take_passed(self._provider, self._app, tokens=tokens)
+
+    @property
+    def _usual(self) -> Usage:
+        size = len(self._body or b"")
+        n_out = 0 if dialect_at(self._path) is Dialect.EMBEDDINGS else USUAL_OUT
+        return Usage(round(size / SEED_BYTES), n_out, 0, 0)
 
     def _most(self, prices: PriceList | None, at_s: float) -> int:
         """Return what it comes to at most: by prices, else in tokens."""

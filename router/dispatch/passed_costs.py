@@ -1,8 +1,8 @@
 """What a request that was passed on used and cost: by the prices of whoever took it.
 
 A model that the provider's own endpoints list costs what they say, any other one what is published
-of it. Of paths that no dialect has nobody knows prices: what they may have cost is said to be
-unknown, and is never nothing.
+of it. Of most paths that no dialect has nobody knows prices, whatever usage they tell: what they
+may have cost is said to be unknown, and is never nothing.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from __future__ import annotations
 import msgspec
 
 from router.dialects.fields import top_level
+from router.dialects.input_size import input_size
 from router.dialects.prompt_size import media_tokens, text_bytes
 from router.dispatch.copied import AnswerCopy
 from router.dispatch.costs import TIER, asked_tier, settle_price
 from router.dispatch.estimates import is_used, tokens_out
+from router.dispatch.passed_models import PassedModels
 from router.endpoints.catalog import CALL_PATHS, Catalog
 from router.endpoints.default_prices import default_prices
 from router.endpoints.entries import Dialect
@@ -29,6 +31,8 @@ FREE = frozenset(
     )
 )
 """Below the version: what nobody is charged for, all that is below it included."""
+TEXT_PATHS = frozenset({"fim/completions"})
+"""Beside those of dialects: where a token costs what it costs in calls of the same model."""
 UNKNOWN = Usage(0, 0, 0, 0)
 
 
@@ -41,9 +45,10 @@ def settle_passed(
     path: str,
     provider: Provider,
     catalog: Catalog,
+    models: PassedModels,
     at_s: float,
 ) -> None:
-    """Settle what a request used and cost, once its answer is closed.
+    """Settle what a request used and cost, and who served it, once its answer is closed.
 
     Args:
         body: as it was passed on; None where it was not read.
@@ -52,15 +57,17 @@ def settle_passed(
         at_s: when it came, in epoch seconds.
     """
     dialect = dialect_at(path)
+    copy.seen = models.seen(provider, copy.model)
     if method != "POST":
         copy.usage = None
     elif copy.usage is None and is_used(copy.result, copy.stream) and not is_free(path):
         is_call = dialect is not None and path == f"/v1/{CALL_PATHS[dialect]}"
         copy.estimate = _estimate(copy, body or b"") if is_call else UNKNOWN
-    if copy.usage is None and copy.estimate in (None, UNKNOWN) and not copy.reported_nano:
+    if copy.usage is None and copy.estimate in (None, UNKNOWN) and copy.reported_nano is None:
         return
     model = model or copy.model or ""
-    known = prices_of(provider, model, catalog) if dialect is not None and model else None
+    is_text = dialect is not None or path.removeprefix("/v1/") in TEXT_PATHS
+    known = prices_of(provider, model, catalog) if is_text and model else None
     if copy.estimate is UNKNOWN:
         known = None  # of no tokens that anybody could count
     usage = copy.usage
@@ -91,6 +98,9 @@ def _estimate(copy: AnswerCopy, body: bytes) -> Usage:
         n_out = tokens_out(stream, bytes(copy.body) if stream is None else None)
     if stream is not None and (begun := stream.begun) is not None:
         return msgspec.structs.replace(begun, completion_tokens=n_out)
+    inputs = input_size(body, copy.dialect)
+    if inputs is not None:
+        return Usage(round(inputs.text_bytes / SEED_BYTES) + inputs.n_tokens, n_out, 0, 0)
     return Usage(round(text_bytes(body) / SEED_BYTES) + media_tokens(body), n_out, 0, 0)
 
 

@@ -17,7 +17,7 @@ from functools import partial
 import httpx
 
 from router.beliefs.names import Names
-from router.budgets.allowances import Grant
+from router.budgets.leaves import Leave
 from router.config.compiled import Configuration
 from router.decision.reasons import Reason
 from router.dialects.errors import error_event
@@ -33,6 +33,8 @@ from router.dispatch.intents import Intents, Recipient, is_recorded
 from router.dispatch.passed import Passed
 from router.dispatch.passed_budgets import PassedBudgets
 from router.dispatch.passed_costs import settle_passed
+from router.dispatch.passed_models import PassedModels
+from router.dispatch.passed_names import PassedNames, passed_digest
 from router.dispatch.passed_way import target_of, timed
 from router.dispatch.spending import Spending
 from router.endpoints.providers import Provider
@@ -41,17 +43,11 @@ from router.net.asgi import DisconnectGuard, Exchange, Header
 from router.net.bodies import ClientGone
 from router.net.connection import BodyInPieces
 from router.net.deadline import Deadline
-from router.net.paths import shown_path
 from router.net.pool import Target, Upstream, UpstreamResponse
-from telemetry.digests import digest8
 from telemetry.events import Result
 from telemetry.trail import IntentWay
 from telemetry.wire.lenient import is_readable
 from telemetry.wire.sse import DONE, EventSplitter, data_of
-
-MAX_NAMES = 1000
-"""Distinct names booked; whatever comes beyond them is booked as `<provider>/other`."""
-
 
 KEY_REFUSED = (401, 402, 403)
 """Under our key these are about it; a path that is not there is the caller's own choice."""
@@ -73,8 +69,8 @@ class Passthrough:
         self._upstream = upstream
         self._intents = intents
         self._booking = booking
-        self._names = names
-        self._booked: set[str] = set()
+        self._names = PassedNames(names)
+        self._models = PassedModels(names)
         self._complaints = Complaints()
 
     async def serve(
@@ -92,7 +88,7 @@ class Passthrough:
             RequestRejected: the provider takes the caller's own key, and that key is ours.
             NoCandidates: the app's data or region rules forbid the provider, or a hard budget
                 does, as nobody knows what it may come to.
-            BudgetSpent, BudgetAway: it does not fit into a budget.
+            BudgetSpent, BudgetAway, RateShareSpent: it does not fit into a budget, or a share.
             AllEndpointsFailed: the provider did not answer.
             AuditUnavailable: that sensitive content leaves cannot be recorded.
         """
@@ -105,8 +101,8 @@ class Passthrough:
             provider,
             key_headers=configuration.catalog.key_headers,
         )
-        name = self._name(provider, exchange, passed.model)
-        nonce, digest = os.urandom(16), digest8("passthrough", name)
+        name = self._names.of(provider, exchange, passed.model)
+        nonce, digest = os.urandom(16), passed_digest(name)
         at_ms = self._booking.now_ms()
         token = self._booking.foreign_token(
             nonce,
@@ -137,6 +133,7 @@ class Passthrough:
             path=exchange.path,
             provider=provider,
             catalog=configuration.catalog,
+            models=self._models,
             at_s=at_ms / 1000,
         )
         call = _Passing(self, exchange, passed, token, ours, settle, grant)
@@ -154,17 +151,6 @@ class Passthrough:
         finally:
             call.release()
 
-    def _name(self, provider: Provider, exchange: Exchange, model: str) -> str:
-        """Return the provider, and the model that a request names, else its path without ids."""
-        name = (model or shown_path(exchange.path).removeprefix("/v1/"))[:128]
-        full = f"{provider.name}/{name}"
-        if full not in self._booked:
-            if len(self._booked) >= MAX_NAMES:
-                return f"{provider.name}/other"
-            self._booked.add(full)
-            self._names.add(digest8("passthrough", full), full)
-        return full
-
 
 class _Passing:
     """One request while it is passed on."""
@@ -177,7 +163,7 @@ class _Passing:
         token: bytes,
         ours: list[Header],
         settle: Callable[[AnswerCopy, bytes | None], None],
-        grant: Grant | None,
+        grant: Leave | None,
     ) -> None:
         self._grant = grant
         self.copy = AnswerCopy(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
-from router.budgets.allowances import Grant
+from router.budgets.leaves import Leave
 from router.dispatch.attempt import MAX_ATTEMPTS, Attempt, AttemptFailed, Reply
 from router.dispatch.fates import Fate
 from router.dispatch.retries import may_take_over, pause_before_repeat_s
@@ -25,7 +25,7 @@ class Permit(NamedTuple):
     """Leave to make an attempt."""
 
     endpoint: Endpoint
-    grant: Grant | None = None  # of the budgets that hold; settled with the attempt
+    grant: Leave | None = None  # by the budgets and limits that hold; settled with the attempt
 
 
 class Failed(NamedTuple):
@@ -242,20 +242,24 @@ def order(
     *,
     usable: bool,
     fields: Callable[[Endpoint], Fields],
+    is_used_up: Callable[[Endpoint], bool],
 ) -> Iterator[Endpoint]:
     """Yield whom to try: `first` unless it may not serve, then the others.
 
-    An endpoint whose breaker is open, or that refuses what the call carries, is passed over
-    while there is another one.
+    An endpoint whose breaker is open, that refuses what the call carries, or takes no more in this
+    minute, is passed over while there is another one.
 
     Args:
         fields: of the call's body, as it is sent to an endpoint.
+        is_used_up: whether an endpoint takes no more in this minute.
     """
 
     def passed_over(endpoint: Endpoint) -> bool:
         digest, now = endpoint.digest, time.monotonic()
-        return health.is_blocked(digest, now) or health.is_suspended(
-            digest, lambda: fields(endpoint), now
+        return (
+            health.is_blocked(digest, now)
+            or is_used_up(endpoint)
+            or health.is_suspended(digest, lambda: fields(endpoint), now)
         )
 
     later: list[Endpoint] = []

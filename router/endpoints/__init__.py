@@ -15,6 +15,7 @@
 - `capabilities`: what models can do, by name and as bits
 - `tool_types`: types of tools, who runs each, and what becomes of content
 - `droppable`: what an endpoint that translates may leave out though it means something
+- `rate_limits`: what providers take a minute, and which app may have how much of it
 - `entries`: models, providers and endpoints as they are written
 - `verified`: what a live check found of endpoints, and when
 - `profile`: what a model can do where it is hosted
@@ -27,6 +28,7 @@
 - `upkeep`: what time alone changes of it: keys and days
 - `kinship`: whose thoughts an endpoint can go on from
 - `headroom`: what an endpoint says that it has left
+- `learnt_limits`: what it says that it takes a minute
 - `suspensions`: what an endpoint does not take and others do
 - `breaker`: one endpoint's breaker
 - `health`: all of them, by the endpoint's digest

@@ -19,6 +19,7 @@ from router.endpoints.maintenance import MaintenanceWindow
 from router.endpoints.places import Whereabouts
 from router.endpoints.profile import ModelProfile
 from router.endpoints.providers import Claims, Provider
+from router.endpoints.rate_limits import NO_RATES, EndpointRates
 from router.endpoints.rates import NANO_PER_TOKEN, PriceList
 from router.endpoints.terms import HostingTerms
 from router.net.pool import Target
@@ -55,6 +56,7 @@ class Endpoint:
     forwarded: frozenset[bytes]  # names of headers that travel beside the usual ones
     may_split: bool  # its own labels may end its equivalence
     is_split: bool = False  # they did: it has a group of its own
+    rates: EndpointRates = NO_RATES  # what it takes a minute
 
     def takes(self, dialect: Dialect) -> bool:
         """Return whether it takes calls of a dialect: as they come, or translated."""

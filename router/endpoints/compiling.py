@@ -28,6 +28,7 @@ from router.endpoints.model_names import is_same_model
 from router.endpoints.places import Whereabouts
 from router.endpoints.profile import profile_of
 from router.endpoints.providers import Provider, claims_of
+from router.endpoints.rate_limits import rates_of_endpoint, rates_of_provider
 from router.endpoints.rates import compile_prices
 from router.endpoints.terms import HostingTerms
 from router.net.pool import Target
@@ -129,6 +130,7 @@ def _endpoint(
         group=group,
         forwarded=_names(entry.forward_headers or provider.forward_headers),
         may_split=entry.equivalent is None,
+        rates=rates_of_endpoint(entry.id, entry.limits, entry.provider or "", provider.limits),
     )
 
 
@@ -216,6 +218,7 @@ def _provider(
         place=place_of_rest(name, entry, classes),
         forwarded=_names(entry.forward_headers),
         shares_state=entry.passthrough_state == "shared",
+        rates=rates_of_provider(name, entry.limits),
     )
 
 

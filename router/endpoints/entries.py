@@ -24,6 +24,7 @@ from router.endpoints.capabilities import LISTED, Capability, Reasoning
 from router.endpoints.droppable import checked_droppable
 from router.endpoints.entry import Entry, HeaderName, Name, Tokens, list_or_map
 from router.endpoints.prices import Prices
+from router.endpoints.rate_limits import RateLimitsEntry
 from router.endpoints.scalars import as_meant
 from router.endpoints.terms import TermsEntry
 
@@ -113,7 +114,7 @@ class TimeoutsEntry(Entry):
     beside_s: BesideEntry = BesideEntry()
 
 
-class LimitsEntry(Entry):
+class LimitsEntry(RateLimitsEntry):
     """What an endpoint takes at most."""
 
     max_output_tokens: Tokens | None = None
@@ -214,6 +215,8 @@ class ProviderEntry(Hosting):
     """True: all that no other provider claims."""
     passthrough_state: Literal["shared"] | None = None
     """Unsaid: apps under one key of ours see nothing of what others may have left there."""
+    limits: RateLimitsEntry = RateLimitsEntry()
+    """Of the account that it is called with, over all endpoints."""
 
 
 UpstreamName = Annotated[str, Field(min_length=1, max_length=256)]

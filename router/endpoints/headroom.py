@@ -1,4 +1,4 @@
-"""What an endpoint says that it has left for us, in the headers of its answers. Pure.
+"""What an endpoint says that it takes and has left, in the headers of its answers. Pure.
 
 `x-ratelimit-remaining-requests`, `x-ratelimit-reset-tokens` and their like, and Anthropic's
 `anthropic-ratelimit-requests-remaining`. A reset is a span ("6m0s", "20ms", "1.5"), an epoch in
@@ -33,6 +33,8 @@ class Headroom(Struct, frozen=True):
 
     left: dict[str, float] = {}
     empty_for_s: float = 0.0
+    most: dict[str, float] = {}  # of its limits
+    resets_s: dict[str, float] = {}  # from now
 
 
 def rate_headers(headers: RateHeaders) -> RateHeaders:
@@ -53,14 +55,17 @@ def read_headroom(headers: RateHeaders, *, now_s: float) -> Headroom:
     """
     left: dict[str, float] = {}
     resets: dict[str, float] = {}
+    most: dict[str, float] = {}
     for name, value in headers:
         said, text = name.partition(MARK)[2].decode("latin-1"), value.decode("latin-1")
         if "remaining" in said:
             _note(left, said.replace("remaining", ""), _number(text))
         elif "reset" in said:
             _note(resets, said.replace("reset", ""), _seconds_until(text.strip(), now_s))
+        elif "limit" in said:
+            _note(most, said.replace("limit", ""), _number(text))
     waits = [resets[kind] for kind, n in left.items() if n == 0 and kind in resets]
-    return Headroom(left, max(waits, default=0.0))
+    return Headroom(left, max(waits, default=0.0), most, resets)
 
 
 def _note(by_kind: dict[str, float], name: str, value: float | None) -> None:

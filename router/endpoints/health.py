@@ -11,6 +11,7 @@ from collections.abc import Callable
 from router.endpoints.breaker import LONGEST_PAUSE_S, Breaker, Trouble
 from router.endpoints.catalog import Catalog, Endpoint
 from router.endpoints.headroom import RateHeaders, may_be_empty, rate_headers, read_headroom
+from router.endpoints.learnt_limits import LearntLimits
 from router.endpoints.suspensions import Fields, Refused
 from telemetry.events import Result
 
@@ -29,6 +30,7 @@ class Health:
         self.suspended: set[int] = set()  # it refused what others took
         self._marked: set[int] = set()  # troubled, or with failures in a row
         self._keys: dict[int, tuple[bytes, bytes] | None] = {}
+        self.learnt = LearntLimits()
 
     def follow(self, catalog: Catalog, now: float) -> None:
         """Go on under another catalog: who stays keeps its state, but for what a key may mend.
@@ -47,6 +49,7 @@ class Health:
                 for known in (self.troubled, self.suspended, self._marked):
                     known.discard(digest)
         self._keys = keys
+        self.learnt.follow({e.digest for e in catalog.endpoints if e.rates.unsaid})
 
     def renew_keys(self, catalog: Catalog, now: float) -> None:
         """Take note of keys that are other ones, of the same catalog."""
@@ -142,6 +145,7 @@ class Health:
             return
         breaker = self.breakers[digest]
         breaker.rate_headers = found
+        self.learnt.hear(digest, found, now_s=now_s)
         if may_be_empty(found):
             empty_for_s = read_headroom(found, now_s=now_s).empty_for_s
             if empty_for_s > 0:

@@ -13,6 +13,7 @@ from router.endpoints.data_classes import DataClass
 from router.endpoints.entries import Dialect, PassthroughEntry, ProviderEntry
 from router.endpoints.keys import HeldKey
 from router.endpoints.places import Whereabouts
+from router.endpoints.rate_limits import NO_RATES, EndpointRates
 from router.endpoints.terms import HostingTerms
 
 DIALECT_PATHS = {
@@ -39,6 +40,7 @@ class Provider:
     query: bytes = b""  # of every URL
     digest: int = 0  # what it is known by, where something lies at it
     shares_state: bool = False  # apps may see what others left there under our key
+    rates: EndpointRates = NO_RATES  # what it takes a minute
 
     @property
     def auth_header(self) -> tuple[bytes, bytes] | None:

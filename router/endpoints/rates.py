@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 
 from router.endpoints.prices import MachineEntry, PricesEntry, RatesEntry, TierEntry
+from telemetry.digests import digest8
 from telemetry.events import PriceSource
 from telemetry.wire.usage import Usage
 
@@ -19,6 +21,7 @@ DAY_S = 86_400
 NANO_PER_TOKEN = 1e3
 """Of one USD a million tokens."""
 EVER = float("-inf")
+MARK_BITS = 0xFFFF_FFFF
 
 
 class Rates(Struct, frozen=True):
@@ -132,6 +135,11 @@ class Tariff:
     usual: Schedule
     tiers: Mapping[str, Schedule] = field(default_factory=dict)
     usd_per_hour: float | None = None  # of a machine of one's own
+    mark: int = field(init=False, compare=False)  # digest of all it says, in four bytes; never 0
+
+    def __post_init__(self) -> None:
+        said = digest8(json.dumps(self.as_json(), sort_keys=True))
+        object.__setattr__(self, "mark", said & MARK_BITS or 1)
 
     @property
     def day(self) -> int:

@@ -184,7 +184,7 @@ class EventDesk:
             user=booking.user_digest(self._secret, caller.app, user),
         )
         ended = ended_of(data, endpoint, at_ms=at_ms)
-        flags = INGESTED | booking.FINAL
+        flags = INGESTED | booking.FINAL | (0 if data.ends_call else booking.NO_END)
         flags |= booking.STREAMED if data.streamed else 0
         episode = _episode(data, caller)
         named = batch.episodes

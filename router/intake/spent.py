@@ -29,7 +29,7 @@ def ended_of(data: Outcome, endpoint: Endpoint, *, at_ms: int) -> Ending:
         usage=_usage(data) if whole else None,
         estimate=None if whole or data.ended not in USED else _usage(data),
         answer_id=data.response_id,
-        reported_nano=round((data.reported_cost_usd or 0) * NANO),
+        reported_nano=None if (said := data.reported_cost_usd) is None else round(said * NANO),
     )
     if ended.number > 1:
         ended.added_s = ended.latency_s  # of who it went on from nothing is told: of the same one
@@ -46,7 +46,8 @@ def _settle(ended: Ending, tier: str | None, endpoint: Endpoint, at_ms: int) -> 
     settle_price(ended, endpoint.prices, at_s=at_ms / 1000, tier=tier)
     ended.estimate = estimate
     if endpoint.terms.is_subscribed and ended.usage is not None and ended.cost_nano is not None:
-        ended.cost_nano, ended.price_source, ended.price_day = 0, PriceSource.PAID, 0
+        ended.cost_nano, ended.price_source = 0, PriceSource.PAID
+        ended.price_day = ended.price = 0
 
 
 def _usage(data: Outcome) -> Usage:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from router.config.compiled import App
 from router.policy.hints import Hints
@@ -56,13 +56,17 @@ def spend_tag_of(app: App, said: Any) -> SpendTag:
     if key is None or said is None:
         return NO_TAG  # most often
     try:
-        value = _of_line(key, said) if isinstance(said, str) else _of_body(key, said)
-        if value is None:
+        values = _of_line(key, said) if isinstance(said, str) else _of_body(key, said)
+        if not values:
             return NO_TAG
-        _require_bounds(key, value)
+        _require_bounds(key, values[0])
     except _Wrong as wrong:
         return SpendTag(warning=f"{wrong}; booked under no tag")
-    return _made(app.name, key, value)
+    found = _made(app.name, key, values[0])
+    if any(value != values[0] for value in values):
+        warning = f"tag {key} is there {len(values)} times; booked under the first"
+        return structs.replace(found, warning=warning)
+    return found
 
 
 @lru_cache(maxsize=8192)
@@ -70,13 +74,10 @@ def _made(app: str, key: str, value: str) -> SpendTag:
     return SpendTag(spend_tag_digest(app, key, value), f"{key}={value}")
 
 
-def _of_line(key: str, line: str) -> str | None:
+def _of_line(key: str, line: str) -> list[str]:
     if len(line) > MAX_LINE:
         raise _Wrong(f"{HEADER} has {len(line)} characters, more than {MAX_LINE}")
-    for name, value in _pairs(line):
-        if name == key:
-            return value
-    return None
+    return [value for name, value in _pairs(line) if name == key]
 
 
 def _pairs(line: str) -> Iterator[tuple[str, str]]:
@@ -90,14 +91,14 @@ def _pairs(line: str) -> Iterator[tuple[str, str]]:
         yield name.strip(), value.strip()
 
 
-def _of_body(key: str, said: Any) -> str | None:
+def _of_body(key: str, said: Any) -> list[str]:
     if not isinstance(said, dict):
         raise _Wrong(f"tags is {brief(said)}; it must be an object of values by key")
     if len(said) > MAX_TAGS:
         raise _Wrong(f"tags names {len(said)} tags, more than {MAX_TAGS}")
     value = said.get(key)
     try:
-        return None if value is None else text_of(value).strip()
+        return [] if value is None else [text_of(value).strip()]
     except NotText as error:
         raise _Wrong(f"tags.{key} {error}") from None
 

@@ -16,6 +16,7 @@
 - `episodes`: what episodes came to, as rows, table and lines
 - `gauges`: what is measured of the process as it stands
 - `endpoints`: how the endpoints are doing, as rows and as gauges
+- `exploring`: how the ceilings of exploring stand, as rows and as lines
 - `ledger_wish`: what the ledger is asked, as it was written
 - `ledger_names`: by which names its digests are known
 - `savings`: what routing saved, as rows

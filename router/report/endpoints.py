@@ -12,6 +12,7 @@ from router.endpoints.breaker import Breaker
 from router.endpoints.catalog import Endpoint
 from router.endpoints.headroom import read_headroom
 from router.endpoints.health import Health
+from router.endpoints.rate_limits import RateLimit
 from router.endpoints.verified import Verified
 from router.report.catalog import price_row
 from router.report.served import served_row
@@ -28,7 +29,9 @@ def endpoint_rows(
     def row(endpoint: Endpoint) -> dict[str, Any]:
         breaker = health.breakers[endpoint.digest]
         found = _row(endpoint, breaker, at, verified.get(endpoint.digest))
-        return found | {"served": served_row(endpoint, served)}
+        limits = endpoint.rates.with_learnt(health.learnt.of(endpoint.digest))
+        rates = [_rate_row(limit, is_learnt=limit not in endpoint.rates.said) for limit in limits]
+        return found | {"per_minute": rates, "served": served_row(endpoint, served)}
 
     return {"endpoints": [row(endpoint) for endpoint in configuration.catalog.endpoints]}
 
@@ -106,6 +109,16 @@ def _row(
             for r, until in breaker.suspensions.suspended(now)
         ],
         "refuses_stream_options": breaker.refuses_stream_options,
+    }
+
+
+def _rate_row(limit: RateLimit, *, is_learnt: bool) -> dict[str, Any]:
+    return {
+        "of": limit.owner,
+        "unit": limit.unit.value,
+        "limit": limit.per_minute,
+        "learnt": is_learnt,
+        "shares": {app: limit.share_of(app) for app in limit.shares},
     }
 
 

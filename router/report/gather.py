@@ -34,6 +34,7 @@ from router.report.budgets import BudgetTable, read_budgets
 from router.report.catalog import catalog_warnings
 from router.report.costs import availability_rows, list_cost_rows, published_prices
 from router.report.episodes import episode_section
+from router.report.exploring import StoredStandings, ceiling_rows, with_ceilings
 from router.report.ledger_wish import read_wish
 from router.report.price_truth import find_doubts
 from router.report.savings import savings_section
@@ -186,6 +187,8 @@ def _fill(
         prompts = PromptVersions()
         prompts.take(client.hgetall(keys.PROMPTS))
         report.store = _refusal(client)
+        now_ms = int(time.time() * 1000)
+        ceilings = ceiling_rows(configuration, StoredStandings(client), at_ms=now_ms)
         period = read_wish({}, now_s=time.time())
         report.posteriors["savings"] = savings_section(
             client,
@@ -199,6 +202,7 @@ def _fill(
             client, configuration.catalog, n_shards=n_shards, now_s=time.time(), file=file
         )
     report.posteriors |= views.posteriors(beliefs, strategy) | views.switch_row(switch)
+    report.posteriors = with_ceilings(report.posteriors, ceilings)
     report.posteriors["references"] = references
     report.posteriors["prompts"] = prompt_rows(prompts.known)
     report.posteriors["served"] = served_rows(configuration.catalog, served)

@@ -6,7 +6,7 @@ missing for some attempts it says that there is more.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -29,9 +29,12 @@ from telemetry.ledger_questions import (
 )
 from telemetry.ledger_reading import LedgerSums, TooManyGroups, read_ledger
 from telemetry.ledger_rows import N_LEDGER_COLUMNS, LedgerColumn, LedgerRows
+from telemetry.numbers import brief
 from telemetry.store import Client
 
 NANO = 1e9
+END_MS = 1 << 42
+"""Epoch milliseconds, of 2109: behind all that is asked about."""
 OTHERS, UNNAMED = "others", "unnamed"
 """In place of a user or tag: those without rows of their own, and calls that name none."""
 C = LedgerColumn
@@ -117,6 +120,8 @@ def answer(client: Client, configuration: Configuration, wish: LedgerWish) -> Le
     except TooManyGroups as error:
         message = f"by: {','.join(wish.by)!r}: {error}; ask for a shorter period, or by less"
         raise RequestRejected("invalid_request", message, param="by") from None
+    if wish.user is not None and not len(sums.rows.keys):
+        _require_known(client, configuration, wish.user, only)
     names = _names(client, configuration, wish, known, sums)
     missing = (sums.days_from, sums.days_to)
     return LedgerAnswer(
@@ -128,6 +133,25 @@ def answer(client: Client, configuration: Configuration, wish: LedgerWish) -> Le
         sums.n_damaged,
         savings=savings_section(client, configuration, wish, known),
     )
+
+
+def _require_known(
+    client: Client,
+    configuration: Configuration,
+    user: str,
+    only: Mapping[Dimension, frozenset[int]],
+) -> None:
+    """Refuse a user who is not configured and never spent anything.
+
+    Raises:
+        RequestRejected: so it is.
+    """
+    if user in ledger_names.configured_users(configuration):
+        return
+    ever = LedgerQuestion(0, END_MS, (Dimension.USER,), only=only, columns=(C.ATTEMPTS,))
+    if not len(read_ledger(client, configuration.store.shards, ever).rows.keys):
+        message = f"user: {brief(user)}: no such user spent anything"
+        raise RequestRejected("invalid_request", message, param="user")
 
 
 def summed(rows: Sequence[LedgerRow]) -> NDArray[np.int64]:
@@ -175,8 +199,9 @@ def figures(sums: NDArray[np.int64]) -> dict[str, Any]:
     cost = None if unknown else int(sums[C.COST]) / NANO
     return {
         "calls": calls,
+        "failed": int(sums[C.FAILED_CALLS]),
         "attempts": int(sums[C.ATTEMPTS]),
-        "failed": int(sums[C.FAILED]),
+        "failed_attempts": int(sums[C.FAILED]),
         "cost_usd": cost,
         "cost_nano_usd": None if unknown else int(sums[C.COST]),
         "cost_is_whole": int(sums[C.UNPRICED]) == 0,

@@ -23,7 +23,7 @@ from router.net.asgi import Exchange
 from router.policy.callers import Keys
 from router.report.ledger import answer
 from router.report.ledger_wish import LedgerWish, wish_in
-from router.report.price_truth import PriceDoubt, announce, find_doubts
+from router.report.price_truth import PriceDoubt, announce, doubts_about, find_doubts
 from telemetry.numbers import brief
 from telemetry.store import Address, Client, StoreErrors, connect
 from telemetry.trouble import trouble_of
@@ -95,7 +95,9 @@ class LedgerDesk:
             with closing(connect(self._address, timeout_s=TIMEOUT_S)) as client:
                 found = answer(client, configuration, wish)
                 if is_admin:
-                    found.alarms = [one.as_json() for one in self._doubts(client, configuration)]
+                    doubts = self._doubts(client, configuration)
+                    doubts = doubts_about(client, doubts, configuration, wish)
+                    found.alarms = [one.as_json() for one in doubts]
                 return found.as_json()
         except StoreErrors as error:
             message = f"the store: {trouble_of(error).shown}; try again"

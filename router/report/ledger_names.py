@@ -41,7 +41,8 @@ class LedgerNames:
         if dimension is Dimension.USER:
             return self.of_user.get(digest) or user_in_hex(digest)
         known = {Dimension.MODEL: self.of_model, Dimension.TAG: self.of_tag}
-        return known.get(dimension, self.of_digest).get(digest) or f"{digest:016x}"
+        of_it = known.get(dimension, self.of_digest)
+        return of_it.get(digest) or self.of_digest.get(digest) or f"{digest:016x}"
 
 
 def user_in_hex(digest: int) -> str:
@@ -61,7 +62,7 @@ def known_names(client: Client, configuration: Configuration) -> dict[int, str]:
 
 
 def model_names(client: Client, configuration: Configuration) -> dict[int, str]:
-    """Return what answers called their models, by digest.
+    """Return what answers of listed endpoints called their models, by digest.
 
     Raises:
         redis.RedisError: the store is away.
@@ -85,11 +86,14 @@ def user_names(client: Client, configuration: Configuration) -> dict[int, str]:
     secret = client.get(keys.SECRET)
     if not secret:
         return {}
+    names = sorted(configured_users(configuration))
+    return {_digest(secret, app, name): name for app in configuration.apps for name in names}
+
+
+def configured_users(configuration: Configuration) -> set[str]:
+    """Return the users that the configuration names."""
     held = (holder.user for holder in configuration.key_holders.values())
-    names = {*configuration.users, *(name for name in held if name is not None)}
-    return {
-        _digest(secret, app, name): name for app in configuration.apps for name in sorted(names)
-    }
+    return {*configuration.users, *(name for name in held if name is not None)}
 
 
 def tag_names(client: Client, digests: Iterable[int]) -> dict[int, str]:

@@ -24,6 +24,7 @@ from router.report.ledger import (
 )
 from router.report.ledger_wish import iso, iso_day
 from telemetry.ledger_questions import TIMES, Dimension
+from telemetry.ledger_rows import HOUR_MS
 
 WIDTH, MOST_LINES = 80, 40
 LEAST_ROWS = 5
@@ -32,6 +33,7 @@ LEAST_NAME, GAP = 8, 1
 LEAST_FIGURES = 2
 """Calls and USD."""
 NONE = "-"
+TOLD = ", but for what apps told of"
 UNKNOWN = "unknown"
 MORE = "+"
 """Behind a sum of which some attempts have no price: there is more."""
@@ -39,13 +41,13 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What spreadsheets take a cell for a formula by."""
 MONEY = ("cost", "estimated", "by_known_prices", "by_provider", "profiles")
 COUNTS = (
-    *("calls", "attempts", "failed", "unpriced", "estimated_attempts", "tokens_in"),
-    *("tokens_cached", "tokens_cache_write", "tokens_out", "tokens_reasoning"),
+    *("calls", "failed", "attempts", "failed_attempts", "unpriced", "estimated_attempts"),
+    *("tokens_in", "tokens_cached", "tokens_cache_write", "tokens_out", "tokens_reasoning"),
 )
 OF_MONEY = (C.COST, C.COST_ESTIMATED, C.COST_BY_KNOWN_PRICES, C.COST_BY_PROVIDER, C.COST_PROFILED)
 OF_COUNTS = (
-    *(C.CALLS, C.ATTEMPTS, C.FAILED, C.UNPRICED, C.ESTIMATED, C.TOKENS_IN),
-    *(C.TOKENS_CACHED, C.TOKENS_CACHE_WRITE, C.TOKENS_OUT, C.TOKENS_REASONING),
+    *(C.CALLS, C.FAILED_CALLS, C.ATTEMPTS, C.FAILED, C.UNPRICED, C.ESTIMATED),
+    *(C.TOKENS_IN, C.TOKENS_CACHED, C.TOKENS_CACHE_WRITE, C.TOKENS_OUT, C.TOKENS_REASONING),
 )
 NANO = Decimal(10) ** -9
 
@@ -99,7 +101,10 @@ def _head(answer: LedgerAnswer) -> Iterator[str]:
     yield f"spent from {_short(since)} to {_short(until)} ({wish.zone.key})"
     begins = answer.begins_ms
     if begins is not None:
-        before = ": what was before is not in it" if begins > wish.since_ms else ""
+        before = ""
+        if begins > wish.since_ms:
+            is_told = answer.first_ms is not None and answer.first_ms + HOUR_MS <= begins
+            before = f": what was before is not in it{TOLD if is_told else ''}"
         yield f"the ledger runs since {_short(iso(begins, wish.zone))}{before}"
 
 
@@ -232,7 +237,12 @@ def _notes(answer: LedgerAnswer) -> Iterator[str]:
     if said["tokens_in"]:
         yield (
             f"tokens: {said['tokens_in']:,} in ({(said['cached_share'] or 0):.0%} cached), "
-            f"{said['tokens_out']:,} out; attempts: {said['attempts']:,}, failed {said['failed']:,}"
+            f"{said['tokens_out']:,} out"
+        )
+    if said["attempts"]:
+        yield (
+            f"calls: {said['calls']:,}, without a good answer {said['failed']:,}; attempts: "
+            f"{said['attempts']:,}, failed {said['failed_attempts']:,}"
         )
     if answer.hours_missing is not None and _needs_hours(answer):
         first, last = map(iso_day, answer.hours_missing)

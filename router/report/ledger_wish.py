@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from router.config.named import did_you_mean
 from router.errors import RequestRejected
-from telemetry.ledger_questions import TIMES, Dimension, first_of, month_of
+from telemetry.ledger_questions import ASKABLE, TIMES, Dimension, first_of, month_of
 from telemetry.numbers import brief
 
 FIELDS = ("since", "until", "month", "by", "zone", "app", "user", "tag", "limit")
@@ -95,7 +95,7 @@ def _zone(name: str) -> ZoneInfo:
 
 def _by(written: str) -> tuple[Dimension, ...]:
     names = [name.strip() for name in written.split(",")] if written else []
-    known = [dimension.value for dimension in Dimension]
+    known = [dimension.value for dimension in ASKABLE]
     for name in names:
         if name not in known:
             raise _refused("by", name, f"known: {', '.join(known)}")
@@ -127,7 +127,9 @@ def _period(given: Mapping[str, str], zone: ZoneInfo, now_s: float) -> tuple[int
         since_ms = until_ms - USUAL_DAYS * 86_400_000
     if since_ms >= until_ms:
         name = "since" if "since" in given else "until"
-        raise _refused(name, given[name], "the period is empty: it ends before `until` begins")
+        begin, end = iso(since_ms, zone), iso(until_ms, zone)
+        why = f"the period is empty: its begin, {begin}, is not before its end, {end}"
+        raise _refused(name, given[name], why)
     return since_ms, until_ms
 
 

@@ -1,7 +1,9 @@
 """Whether prices are true: what providers say that calls cost, beside what prices make of them.
 
-Where both are known of a hundred attempts of an endpoint and differ by more than two in a hundred,
-one of them is wrong: an alarm names the price entry, both sums, and what to do.
+Where both are known of a hundred attempts that were booked by a price entry as it stands now, and
+differ by more than two in a hundred, one of them is wrong: an alarm names the entry, both sums, and
+what to do. What was booked by another entry, or by this one before it was corrected, says nothing
+of it; nor does a cost that an app told.
 """
 
 from __future__ import annotations
@@ -10,19 +12,20 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import structlog
 
 from router.beliefs.alarms import MAX_ALARMS
+from router.config.compiled import Configuration
 from router.config.file import read
 from router.config.tree import parse_yaml
 from router.endpoints.catalog import Catalog, Endpoint
 from router.endpoints.rates import EVER, PriceList, Tariff
 from router.errors import ConfigError
-from router.report.ledger_wish import since_of_days
+from router.report.ledger_wish import LedgerWish, since_of_days
 from telemetry import keys
 from telemetry.digests import digest8
 from telemetry.ledger_questions import Dimension, LedgerQuestion
@@ -33,7 +36,7 @@ from telemetry.store import Client
 log = structlog.get_logger()
 
 DAYS = 30
-"""So many days are looked at, of them those since the price entry began."""
+"""So many days are looked at."""
 LEAST_ATTEMPTS = 100
 MOST_APART = 0.02
 NANO = 1e9
@@ -54,7 +57,7 @@ class PriceDoubt:
     endpoint: str
     entry: str  # what it is, and where it stands
     entry_digest: str  # of what it says
-    since: str  # the first day that was looked at
+    since: str  # the first day of these attempts
     attempts: int
     by_price_usd: float
     reported_usd: float
@@ -93,18 +96,36 @@ def find_doubts(
         redis.RedisError: the store is away.
     """
     until_ms = since_of_days(-1, now_s=now_s)
-    by = (Dimension.ENDPOINT, Dimension.DAY)
+    by = (Dimension.ENDPOINT, Dimension.PRICE, Dimension.DAY)
     since_ms = since_of_days(DAYS - 1, now_s=now_s)
     sums = read_ledger(client, n_shards, LedgerQuestion(since_ms, until_ms, by, columns=COLUMNS))
     found = [
         doubt
         for endpoint in catalog.endpoints
-        if (doubt := _doubt(endpoint, sums.rows, now_s=now_s, since_s=since_ms / 1000))
+        if (doubt := _doubt(endpoint, sums.rows, now_s=now_s)) is not None
     ]
     if not found:
         return []
     lines = price_lines(file) if file is not None else {}
     return [_told(apart, lines) for apart in found]
+
+
+def doubts_about(
+    client: Client, doubts: list[PriceDoubt], configuration: Configuration, wish: LedgerWish
+) -> list[PriceDoubt]:
+    """Return the doubts about prices of endpoints that an answer is about: of its app's calls.
+
+    Raises:
+        redis.RedisError: the store is away.
+    """
+    if wish.app is None or not doubts:
+        return doubts
+    only = {Dimension.APP: frozenset({digest8("app", wish.app)})}
+    question = LedgerQuestion(wish.since_ms, wish.until_ms, (Dimension.ENDPOINT,), only=only)
+    called = read_ledger(client, configuration.store.shards, question).rows.keys["endpoint"]
+    listed, found = configuration.catalog.by_digest, set(called.tolist())
+    ids = {listed[digest].id for digest in found if digest in listed}
+    return [doubt for doubt in doubts if doubt.endpoint in ids]
 
 
 class _Apart(NamedTuple):
@@ -113,25 +134,23 @@ class _Apart(NamedTuple):
     endpoint: Endpoint
     prices: PriceList
     tariff: Tariff
-    since_s: float
+    since: str
     n: int
     reported: int
     by_price: int
 
 
-def _doubt(endpoint: Endpoint, rows: LedgerRows, *, now_s: float, since_s: float) -> _Apart | None:
+def _doubt(endpoint: Endpoint, rows: LedgerRows, *, now_s: float) -> _Apart | None:
     """Return what the price in force comes to beside the provider's word, if that is too far."""
     if endpoint.prices is None:
         return None
     tariff = endpoint.prices.at(now_s)
-    if tariff.from_s <= now_s:
-        since_s = max(since_s, tariff.from_s)
-    first = datetime.fromtimestamp(since_s, UTC).date().toordinal()
-    mine = (rows.keys["endpoint"] == endpoint.digest) & (rows.spans >= first)
+    mine = (rows.keys["endpoint"] == endpoint.digest) & (rows.keys["price"] == tariff.mark)
     n, reported, by_price = rows.values[mine][:, list(COLUMNS)].sum(axis=0).tolist()
     if n < LEAST_ATTEMPTS or abs(reported - by_price) <= MOST_APART * by_price:
         return None
-    return _Apart(endpoint, endpoint.prices, tariff, since_s, n, reported, by_price)
+    since = date.fromordinal(int(rows.spans[mine].min())).isoformat()
+    return _Apart(endpoint, endpoint.prices, tariff, since, n, reported, by_price)
 
 
 def _told(apart: _Apart, lines: PriceLines) -> PriceDoubt:
@@ -149,7 +168,7 @@ def _told(apart: _Apart, lines: PriceLines) -> PriceDoubt:
         endpoint.id,
         entry,
         f"{digest8(json.dumps(tariff.as_json(), sort_keys=True)):016x}",
-        _day(apart.since_s),
+        apart.since,
         apart.n,
         apart.by_price / NANO,
         apart.reported / NANO,

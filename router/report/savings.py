@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bandit.foretold import TokenPrices
+from bandit.incumbent_quality import incumbent_quality
 from bandit.saving_parts import SavingPart
 from bandit.saving_sums import SAVING_ROW
 from bandit.savings import AppSavings, figures, savings
 from router.config.compiled import Configuration
 from router.config.entries import Mode
-from router.report.ledger_wish import LedgerWish, iso_day
+from router.endpoints.catalog import Catalog
+from router.report.ledger_wish import LedgerWish, iso, iso_day
 from telemetry import keys
 from telemetry.digests import digest8
 from telemetry.errors import MalformedEvent
@@ -27,12 +30,14 @@ from telemetry.store import Client
 
 TELLING_DAYS = 30
 """Days before those that are asked about: their calls tell of the incumbent, too."""
+NANO = 1e9
 NO_ARCHIVE = "archive.keep_days is 0: savings are summed up from the archive"
 NOT_YET = "nothing summed up yet: `pointsman work` does it within minutes of the first calls"
 NOT_OF_ONE = "savings are kept by app and task, not by user or tag"
 NOTHING = "nothing was routed in these days"
+LATER = "later calls are not in it yet"
 IDLE = {
-    Mode.OBSERVE: "mode observe: the incumbent served all, so nothing was saved or lost",
+    Mode.OBSERVE: "mode observe: nothing is routed, so routing saved and lost nothing",
     Mode.PINNED: "mode pinned: nothing is routed",
 }
 
@@ -57,6 +62,7 @@ def savings_section(
         "at_ms": None,
         "since_ms": None,
         "days": [iso_day(days.start), iso_day(days.stop - 1)],
+        "until": None,
         "reason": None,
         "all": None,
         "apps": [],
@@ -70,21 +76,53 @@ def savings_section(
         return out | {"reason": NOT_YET}
     if wish.app is not None:
         rows = rows.compress(rows["app"] == digest8("app", wish.app))
+    found = _found(rows, days, configuration)
+    until = _until(state, wish)
+    nothing = NOTHING if until is None else f"{NOTHING}, up to {until}; {LATER}"
+    apps = [_of_app(app, known) for app in found]
+    names = {row["app"] for row in apps}
+    apps += [
+        {"app": name, "reason": IDLE.get(app.entry.mode, nothing)}
+        for name, app in configuration.apps.items()
+        if name not in names and wish.app in (None, name)
+    ]
+    out |= {"at_ms": state.get("at_ms"), "since_ms": state.get("since_ms"), "apps": apps}
+    whole = _whole(found, rows, days) if found else None
+    return out | {"until": until, "reason": None if found else nothing, "all": whole}
+
+
+def _found(rows: NDArray[np.void], days: range, configuration: Configuration) -> list[AppSavings]:
     values = {
         each.digest: each.objective.value_usd
         for each in configuration.strategies.values()
         if each.trade is None
     }
-    found = savings(rows, days=days, values_usd=values)
-    apps = [_of_app(app, known) for app in found]
-    names = {row["app"] for row in apps}
-    apps += [
-        {"app": name, "reason": IDLE.get(app.entry.mode, NOTHING)}
-        for name, app in configuration.apps.items()
-        if name not in names and wish.app in (None, name)
-    ]
-    out |= {"at_ms": state.get("at_ms"), "since_ms": state.get("since_ms"), "apps": apps}
-    return out | {"all": _whole(found) if found else None, "reason": None if found else NOTHING}
+    return savings(rows, days=days, values_usd=values, prices=token_prices(configuration.catalog))
+
+
+def token_prices(catalog: Catalog) -> TokenPrices:
+    """Return what tokens cost by day, of endpoints that are paid by the token alone.
+
+    Of the others what calls came to tells.
+    """
+    return {
+        endpoint.digest: [
+            (tariff.day, rates.tokens_in / NANO, rates.tokens_out / NANO)
+            for tariff in endpoint.prices.tariffs
+            for rates in [tariff.usual.usual]
+        ]
+        for endpoint in catalog.endpoints
+        if endpoint.prices is not None
+        and not endpoint.prices.has_machine
+        and not endpoint.terms.is_subscribed
+        and all(tariff.usual.usual.tokens_in > 0 for tariff in endpoint.prices.tariffs)
+    }
+
+
+def _until(state: Section, wish: LedgerWish) -> str | None:
+    """Return up to when savings are worked out, where calls that are asked about came later."""
+    at_ms = state.get("at_ms")
+    return None if at_ms is None or at_ms >= wish.until_ms else iso(at_ms, wish.zone)
 
 
 def read_sums(client: Client, days: range) -> tuple[NDArray[np.void], Section | None]:
@@ -116,7 +154,7 @@ def _of_app(found: AppSavings, known: Mapping[int, str]) -> Section:
     return {"app": name(found.app), "reason": None, **whole, "tasks": tasks}
 
 
-def _whole(found: Iterable[AppSavings]) -> Section:
+def _whole(found: Iterable[AppSavings], rows: NDArray[np.void], days: range) -> Section:
     part, limit, limit_usd = SavingPart(), 0.0, 0.0
     is_valued = True
     for app in found:
@@ -124,4 +162,5 @@ def _whole(found: Iterable[AppSavings]) -> Section:
         limit += app.limit
         is_valued &= app.limit_usd is not None
         limit_usd += app.limit_usd or 0.0
-    return figures(part, None, limit=limit, limit_usd=limit_usd if is_valued else None)
+    checked = incumbent_quality(rows, days)
+    return figures(part, checked, limit=limit, limit_usd=limit_usd if is_valued else None)

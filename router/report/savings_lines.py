@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from router.report.ledger_table import amount, folded
+from router.report.savings import LATER
 
 WIDTH = 80
 MOST_APPS, MOST_TASKS = 5, 8
@@ -27,7 +28,8 @@ def _lines(section: Section, by_task: bool) -> Iterator[str]:
         yield f"what routing saved: {section['reason']}"
         return
     first, last = section["days"]
-    yield f"what routing saved, {first} to {last} (days of UTC):"
+    until = f", up to {section['until']}; {LATER}" if section["until"] else ""
+    yield f"what routing saved, {first} to {last} (days of UTC){until}:"
     told = [row for row in section["apps"] if row["reason"] is None]
     for row in sorted(told, key=lambda row: -row["calls"])[:MOST_APPS]:
         yield from _of_app(row)
@@ -70,8 +72,14 @@ def _money(row: Section) -> str:
     return (
         f"{word} {_usd(sign * saved['value'])} USD{of}, {_usd(low)} to {_usd(high)}: "
         f"{_usd(money['served_usd'])} for {money['n']:,} calls{left}; "
-        f"the incumbent's {_usd(money['incumbent_usd']['value'])}"
+        f"the incumbent's {_usd(money['incumbent_usd']['value'])}{_by_tokens(money)}"
     )
+
+
+def _by_tokens(money: Section) -> str:
+    """Return of how many calls the incumbent's cost goes by their tokens alone."""
+    n = money["by_tokens"]
+    return f", by tokens alone of {n:,} calls that came when it was not drawn" if n else ""
 
 
 def _quality(row: Section) -> str:
@@ -83,7 +91,8 @@ def _quality(row: Section) -> str:
     return (
         f"quality {value:+.1f} points ({low:+.1f} to {high:+.1f}): "
         f"{quality['served']['value']:.3f}, the incumbent's {quality['incumbent']['value']:.3f}; "
-        f"{quality['labels']:,} labels"
+        f"{quality['labels']:,} labels, {quality['method']}"
+        + (f" ({quality['why']})" if quality["why"] else "")
     )
 
 

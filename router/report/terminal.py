@@ -16,6 +16,7 @@ from router.report.budget_lines import budget_lines
 from router.report.chains import chain_line
 from router.report.costs import availability_lines, list_cost_lines, published_lines
 from router.report.episodes import episode_lines, episode_table
+from router.report.exploring import ceiling_lines
 from router.report.gather import Report
 from router.report.hosts import split_lines
 from router.report.leaves import leaf_lines
@@ -75,6 +76,8 @@ def print_report(report: Report, to: Console | None = None) -> None:
         is_yaml = line.startswith(" ")  # to be pasted: as it is, on one line
         to.print(line, highlight=False, markup=False, emoji=False, soft_wrap=is_yaml)
     for line in choice_lines(report.posteriors.get("choices", [])):
+        to.print(line, highlight=False, markup=False)
+    for line in ceiling_lines(report.posteriors.get("exploring", [])):
         to.print(line, highlight=False, markup=False)
     for line in _savings_lines(report.posteriors.get("savings")):
         to.print(line, highlight=False, markup=False)

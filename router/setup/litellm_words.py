@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-RATES = "there are no limits a minute here; limits.max_in_flight bounds the calls under way"
+RATES = "write limits: {requests_per_minute: …, tokens_per_minute: …} at endpoint or provider"
 WEIGHTS = "hosts of one model are not weighted here; the first listed keeps the calls in observe"
 REPEATS = "how often a call is repeated is not set here: a budget of the whole process bounds it"
 BUDGETS = "there are no budgets here; max_cost_usd bounds the cost of one call"

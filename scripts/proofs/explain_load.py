@@ -13,8 +13,7 @@ from typing import Any
 
 from router.config.compiled import Configuration
 from router.decision.context import Moment
-from router.decision.contexts import Contexts
-from router.decision.decide import Decider, Decision
+from router.decision.decide import Decision
 from router.decision.seal import Seal
 from router.dialects import chat
 from router.dispatch.booking import FINAL, Booking
@@ -40,10 +39,7 @@ class ExplainLoad:
     def __init__(self, configuration: Configuration, address: Address) -> None:
         self.sidecar = app = Sidecar(configuration, address)
         secrets = app.keeper.secrets
-        contexts = Contexts(
-            app.keeper, app.health, app.draws, app.thoughts, secrets.draws, app.sessions
-        )
-        self._decider = Decider(contexts)
+        self._decider = app.calls.decider
         self._booking = Booking(
             app.writer,
             Seal(app.sealing.known),

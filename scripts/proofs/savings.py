@@ -3,12 +3,14 @@
 `scripts/prove savings`. Of a table on which every endpoint answered every prompt, calls are drawn
 and served under the guarded law, some of them in sessions that share a draw, and booked as records;
 these are summed up as the job does, stored and read as `pointsman spend` does. What is said of the
-incumbent is compared with what it would have cost, and earned, on the very same prompts.
+incumbent is compared with what it would have cost, and earned, on the very same prompts. In a
+second world, `grows`, all prompts are of one task, the incumbent is the worst of its portfolio, and
+once another is the choice each call is six prompts long: of these the incumbent served none.
 
 covered: share of the runs whose interval of money holds the truth; error: of the mean estimate, as
 a share of the true cost; spread: of single ones. Fails where fewer than 90 of 100 intervals of
 money or quality hold, or the mean is off by more than 2 %. dr: the doubly robust estimate by
-propensities of the incumbent's quality, where it is not refused: shown beside, not judged.
+propensities of the incumbent's quality, where it is not refused.
 
 Recorded tables are not part of the project: `--data DIR` names where they lie. Without it the
 built-in table of invented outcomes is played. `--http 1` plays one run through the real stack.
@@ -23,6 +25,8 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -30,7 +34,7 @@ from typing import Any
 import numpy as np
 
 from scripts.proofs.profile_truth import TABLES, recorded_tables, tell
-from scripts.proofs.savings_play import PlayedCalls, play
+from scripts.proofs.savings_play import PlayedCalls, of_one_task, play
 from telemetry.recorded import Recorded, synthetic
 from telemetry.tables import BadTable
 
@@ -39,6 +43,8 @@ FULL_CALLS, QUICK_CALLS = 1000, 600
 N_INVENTED = 2000
 N_ENDPOINTS = 6
 LEAST_COVERED, MOST_OFF = 0.90, 0.02
+GROWS = "grows"
+WORLDS = ("steady", GROWS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,38 +79,35 @@ def portfolio(table: Recorded, seed: int) -> tuple[Recorded, int]:
     return few, int(rng.choice(ranked[: (len(ranked) + 1) // 2]))
 
 
-def one_run(table: Recorded, seed: int, n_calls: int) -> SavingRun:
+def one_run(table: Recorded, seed: int, n_calls: int, *, grows: bool = False) -> SavingRun:
     """Return what is said of one run, and what is true."""
     few, incumbent = portfolio(table, seed)
-    played = play(few, incumbent, seed, n_calls)
-    return judge_savings(played.section(), few, incumbent, played)
+    if grows:
+        few, incumbent = of_one_task(few), int(np.argmin(few.quality.mean(axis=0)))
+    played = play(few, incumbent, seed, n_calls, grows=grows)
+    return judge_savings(played.section(), played)
 
 
-def judge_savings(
-    said: dict[str, Any], table: Recorded, incumbent: int, played: PlayedCalls
-) -> SavingRun:
+def judge_savings(said: dict[str, Any], played: PlayedCalls) -> SavingRun:
     """Return what an app's figures say, beside the truth.
 
     Args:
         said: an app's row of `savings_section`.
     """
-    prompts, served = played.prompt, played.arm
     by_task = {row["task"]: row for row in said["tasks"]}
-    tasks = np.array(table.categories)[table.category[prompts]]
-    is_known = np.array([by_task[task]["money"]["n"] > 0 for task in tasks])
-    is_judged = np.array([by_task[task]["quality"]["n"] > 0 for task in tasks])
+    is_known = np.array([by_task[task]["money"]["n"] > 0 for task in played.task])
+    is_judged = np.array([by_task[task]["quality"]["n"] > 0 for task in played.task])
     money, quality = said["money"], said["quality"]
-    true_usd = float(played.usd[prompts, incumbent][is_known].sum())
+    true_usd = float(played.true_usd[is_known].sum())
     found = money["incumbent_usd"]
-    reward = table.quality[prompts]
-    gained = reward[np.arange(len(prompts)), served] - reward[:, incumbent]
+    gained = played.earned - played.true_reward
     holds, off = None, 0.0
     if quality["gained"] is not None:
         one, truth = quality["gained"], float(gained[is_judged].mean())
         holds, off = one["low"] <= truth <= one["high"], one["value"] - truth
     dr, dr_holds, dr_off = quality["doubly_robust"], None, 0.0
-    if dr is not None and dr["value"] is not None:
-        whole = float(reward[:, incumbent].mean())
+    if dr is not None and dr["why"] is None:
+        whole = float(played.true_reward.mean())
         dr_holds, dr_off = dr["low"] <= whole <= dr["high"], dr["value"] - whole
     return SavingRun(
         known=float(is_known.mean()),
@@ -167,23 +170,27 @@ def tables_of(data: Path | None, only: Sequence[str] = ()) -> list[Recorded]:
     return [synthetic(n_prompts=N_INVENTED)] if data is None else recorded_tables(data, only)
 
 
-def many_runs(table: Recorded, seeds: range, n_calls: int) -> list[SavingRun]:
+def many_runs(
+    table: Recorded, seeds: range, n_calls: int, *, grows: bool = False
+) -> list[SavingRun]:
     """Return runs of these seeds, from all cores."""
     n = min(os.cpu_count() or 1, len(seeds))
     for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
         os.environ.setdefault(variable, "1")  # the pool is what fills the cores
     with ProcessPoolExecutor(n, get_context("spawn")) as pool:
         size = len(seeds)
-        return list(pool.map(one_run, [table] * size, seeds, [n_calls] * size))
+        run = partial(one_run, grows=grows)
+        return list(pool.map(run, [table] * size, seeds, [n_calls] * size))
 
 
 def main(argv: Sequence[str]) -> int:
     """Return the exit code: 0 if what was said is right often enough on every table."""
     parser = argparse.ArgumentParser(prog="scripts/prove savings", description=__doc__)
-    quick = f"{QUICK_RUNS} runs a table of {QUICK_CALLS} calls"
+    quick = f"{QUICK_RUNS} runs a table of {QUICK_CALLS} calls, of both worlds together"
     parser.add_argument("--quick", action="store_true", help=quick)
     parser.add_argument("--data", type=Path, help="where the recorded tables lie")
     parser.add_argument("--table", action="append", choices=[*TABLES], help="of them; repeatable")
+    parser.add_argument("--world", action="append", choices=WORLDS, help="of them; repeatable")
     parser.add_argument("--runs", type=int, help="so many a table")
     parser.add_argument("--calls", type=int, help="of each run")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
@@ -198,10 +205,13 @@ def main(argv: Sequence[str]) -> int:
         print(f"scripts/prove savings: {error}", file=sys.stderr)
         return 2
     sound = True
-    for table in tables if n else ():
-        began = time.monotonic()
-        runs = many_runs(table, range(options.first, options.first + n), n_calls)
-        figures = {"table": table.name, **figures_of(runs), "s": round(time.monotonic() - began, 1)}
+    for table, world in product(tables if n else (), options.world or WORLDS):
+        began, first = time.monotonic(), options.first
+        # Both worlds together have as many quick runs as are asked for.
+        count = (n + 1 - WORLDS.index(world)) // 2 if options.quick else n
+        runs = many_runs(table, range(first, first + count), n_calls, grows=world == GROWS)
+        took_s = round(time.monotonic() - began, 1)
+        figures = {"table": table.name, "world": world, **figures_of(runs), "s": took_s}
         sound &= is_sound(figures)
         tell(figures, as_json=options.json)
     for table in tables if options.http else ():

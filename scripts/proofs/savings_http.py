@@ -68,9 +68,15 @@ def over_http(table: Recorded, seed: int, n_calls: int) -> SavingRun:
                 raise RuntimeError(f"{len(ledger.failures)} calls failed: {ledger.failures[0]}")
             said = _said(config, address, state_dir, n_calls, ledger.feedback)
     played = PlayedCalls(
-        few, _usd(few), ledger.prompts, ledger.served, np.empty(0, dtype=RECORD), range(0)
+        few,
+        incumbent,
+        np.asarray(ledger.prompts)[:, None],
+        ledger.served,
+        np.empty(0, dtype=RECORD),
+        range(0),
+        list_usd=_usd(few),
     )
-    return judge_savings(said, few, incumbent, played)
+    return judge_savings(said, played)
 
 
 def _usd(table: Recorded) -> np.ndarray[Any, np.dtype[np.float64]]:

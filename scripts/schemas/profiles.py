@@ -7,6 +7,7 @@ from router.endpoints.capabilities import Capability, Reasoning
 from router.endpoints.entries import Dialect
 from router.endpoints.maintenance import Weekday
 from router.endpoints.profile import Provenance
+from router.endpoints.rate_limits import RateUnit
 from router.endpoints.rates import Rates
 from router.endpoints.terms import Billing, HostingTerms
 from router.report.catalog import WORTH_SAYING
@@ -63,6 +64,15 @@ def catalog_row() -> Schema:
 def endpoint_row() -> Schema:
     """Return the schema of an endpoint as `GET /v1/router/endpoints` shows it."""
     trouble = closed({"since_ms": COUNT, "rests_until_ms": COUNT, "failures": COUNT})
+    rate = closed(
+        {
+            "of": TEXT,
+            "unit": words(RateUnit),
+            "limit": COUNT,
+            "learnt": TRUTH,
+            "shares": by_name(COUNT),
+        }
+    )
     suspended = closed({"parameter": TEXT, "only_a_value": TRUTH, "until_ms": COUNT})
     return {
         "title": "Endpoint row",
@@ -83,6 +93,7 @@ def endpoint_row() -> Schema:
                 "empty_until_ms": maybe(COUNT),
                 "suspended": many(suspended),
                 "refuses_stream_options": TRUTH,
+                "per_minute": many(rate),
                 "served": maybe(_served()),
             }
         ),

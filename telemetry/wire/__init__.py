@@ -7,6 +7,7 @@
 - `said`: how much text an answer holds
 - `costs`: what a call cost by the provider's own word
 - `usage`: what answers of every dialect report of themselves
+- `told`: the same of answers of other kinds, and of those that hold none
 - `chat`: OpenAI Chat Completions: answers whole and in pieces
 - `completions`: OpenAI's legacy completions
 - `messages`: Anthropic's Messages

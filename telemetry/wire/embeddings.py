@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from telemetry.wire.reading import read_object
-from telemetry.wire.usage import WholeAnswer, id_of, usage_of
+from telemetry.wire.usage import WholeAnswer, id_of, prompt_usage_of
 
 
 class EmbeddingsAnswer(Struct):
@@ -28,4 +28,4 @@ def read_embeddings(body: bytes) -> WholeAnswer | None:
     found = read_object(_ANSWER, body)
     if found is None or found.error or not bytes(found.data).startswith(b"["):
         return None
-    return WholeAnswer(None, usage_of(found.usage), id_of(found.model))
+    return WholeAnswer(None, prompt_usage_of(found.usage), id_of(found.model))

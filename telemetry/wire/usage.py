@@ -29,9 +29,7 @@ class Usage(Struct, frozen=True):
     written_tokens: int = 0  # of the prompt, to the provider's cache
     written_1h_tokens: int = 0  # of those, to be kept for an hour
     tier: str | None = None  # the service tier that served
-    reported_nano: int = (
-        0  # what it cost in nano-USD by the provider's own word; 0: it says nothing
-    )
+    reported_nano: int | None = None  # what it cost by the provider's own word; None: it has none
 
 
 class WholeAnswer(Struct, frozen=True):
@@ -90,8 +88,18 @@ def usage_of(value: Any, tier: Any = None) -> Usage | None:
         hourly = min(_first(value.get("cache_creation"), CREATED_1H) or 0, written)
     if tier is not None or "service_tier" in value:
         tier = tier_of(value.get("service_tier")) or tier_of(tier)
-    told = 0 if value.keys().isdisjoint(COSTS) else reported_nano(value)
+    told = None if value.keys().isdisjoint(COSTS) else reported_nano(value)
     return Usage(prompt, completion, cached, reasoning, written, hourly, tier, told)
+
+
+def prompt_usage_of(value: Any, tier: Any = None) -> Usage | None:
+    """Return the same of an answer for which nothing may be written: of vectors, of an order.
+
+    Where only a total is told, all of it is the prompt's.
+    """
+    found = usage_of(value, tier)
+    total = _first(value, "total_tokens") if found is None else None
+    return found if total is None else usage_of({**value, "prompt_tokens": total}, tier)
 
 
 def reasoning_of(value: Any) -> int:

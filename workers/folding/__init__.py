@@ -12,7 +12,8 @@
 - `effects`: what that changes
 - `forgetting`: which rows of raters go with a user
 - `thawed`: how a row is written that was put back
-- `spending`: what outcomes add to the ledger
+- `amounts`: what attempts add to the columns of the ledger
+- `spending`: what outcomes add to its rows
 - `ledger`: where a shard's rows of it lie
 - `budget_rows`: and to the accounts of budgets
 - `packing`: closed days of it become blocks

@@ -13,11 +13,20 @@ from typing import Any
 from telemetry import keys
 from telemetry.filling import FILL, filled
 from telemetry.ledger_blocks import BlockEntry, block_field, parse_field
-from telemetry.ledger_rows import KEYS, SINCE_FIELD, LedgerTable
+from telemetry.ledger_rows import BEGUN_FIELD, KEYS, SINCE_FIELD, LedgerTable
 from telemetry.scripts import Argument, Commit
 from telemetry.store import Client
 from workers.folding.batch import START, Batch
-from workers.folding.spending import MOST_NAMES, BookedRows, Place, Spent, Stored, book, spent_in
+from workers.folding.spending import (
+    MOST_NAMES,
+    BookedRows,
+    Place,
+    Spent,
+    Stored,
+    begun_ms,
+    book,
+    spent_in,
+)
 
 MOST_KNOWN = 100_000
 """Rows of a shard that are known here: about 25 MB."""
@@ -102,7 +111,8 @@ class LedgerBook:
             before, mark: marks of the shard before the batch and behind it.
         """
         if not self.since:
-            commit.add("HSET", keys.meta(self.shard), SINCE_FIELD, before or START)
+            since: list[Argument] = [SINCE_FIELD, before or START, BEGUN_FIELD, begun_ms(batch)]
+            commit.add_all("HSET", keys.meta(self.shard), since)
         if batch.ingested or batch.n_repeated:
             booking.spent = spent_in(batch)
         for name, place in booking.asked.items():

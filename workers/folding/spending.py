@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.families import MOST
-from telemetry.events import Flag, Kind, PriceSource
+from telemetry.events import Flag, Kind
 from telemetry.ledger_rows import (
     CALLS_KEY,
+    KEYS,
     N_LEDGER_COLUMNS,
     NAMED_KEY,
     OTHERS,
+    PRICE_KEY,
     SPAN_MS,
     LedgerColumn,
     LedgerRows,
@@ -28,13 +29,12 @@ from telemetry.ledger_rows import (
     packed,
     unpacked,
 )
+from workers.folding.amounts import amounts_of, compared_of, costs_of
 from workers.folding.batch import Batch
 from workers.folding.hearing import pieces
-from workers.folding.terms import FAILURES
 
 MOST_NAMES = 100_000
 """Of an app and a day, over all shards: so many users, and tags, have rows of their own."""
-SUBSCRIBED = int(PriceSource.PAID)
 NAMED = (LedgerTable.USERS, LedgerTable.TAGS)
 ROWS = LedgerColumn.ROWS
 
@@ -97,6 +97,17 @@ def spent_in(batch: Batch) -> Spent:
     return spent_by(batch.of_kind(Kind.OUTCOME), frozenset(pieces(keys)))
 
 
+def begun_ms(batch: Batch) -> int:
+    """Return when a ledger begins whose first batch this is: with its entry, or its first call.
+
+    What apps tell of may have been long before.
+    """
+    outcomes = batch.of_kind(Kind.OUTCOME)
+    own = (outcomes["flags"] & Flag.INGESTED) == 0
+    decided = outcomes["token"]["decided_at_ms"][own].tolist()
+    return min([*decided, *(at for at, _ in batch.entries[:1])], default=0)
+
+
 def spent_by(outcomes: NDArray[np.void], forgotten: frozenset[bytes] = frozenset()) -> Spent:
     """Return what attempts add to the ledger.
 
@@ -106,7 +117,8 @@ def spent_by(outcomes: NDArray[np.void], forgotten: frozenset[bytes] = frozenset
         outcomes: (n,) records of the kind OUTCOME, in the order of the stream.
         forgotten: keys of users that are forgotten behind them.
     """
-    token, values = outcomes["token"], _values(outcomes)
+    token, cost = outcomes["token"], costs_of(outcomes)
+    values = amounts_of(outcomes, cost)
     at_ms = token["decided_at_ms"]
     calls = np.zeros(len(outcomes), dtype=CALLS_KEY)
     for name, of_it in (
@@ -125,6 +137,10 @@ def spent_by(outcomes: NDArray[np.void], forgotten: frozenset[bytes] = frozenset
         keys = np.zeros(int(mine.sum()), dtype=NAMED_KEY)
         keys["app"], keys["name"] = token["app"][mine], names[mine]
         found[table] = _rows(table, at_ms[mine], keys, values[mine])
+    compared, sums = compared_of(outcomes, cost)
+    entries = np.zeros(len(sums), dtype=PRICE_KEY)
+    entries["endpoint"], entries["price"] = token["executed"][compared], outcomes["price"][compared]
+    found[LedgerTable.PRICES] = _rows(LedgerTable.PRICES, at_ms[compared], entries, sums)
     tables = {table: rows for table, (rows, _) in found.items() if len(rows.keys)}
     first = {table: found[table][1] for table in tables}
     return Spent(tables, {t: pieces(rows.keys) for t, rows in tables.items()}, first, forgotten)
@@ -168,7 +184,7 @@ def rows_of(table: LedgerTable, loose: Mapping[int, Mapping[bytes, bytes]]) -> L
     """Return loose rows of a table, by span, as numbers."""
     parts = []
     for span, rows in loose.items():
-        keys = np.frombuffer(b"".join(rows), dtype=CALLS_KEY if table not in NAMED else NAMED_KEY)
+        keys = np.frombuffer(b"".join(rows), dtype=KEYS[table])
         spans = np.full(len(keys), span, dtype=np.int64)
         parts.append(LedgerRows(spans, keys, unpacked(list(rows.values()))))
     return joined(table, parts)
@@ -265,46 +281,3 @@ def _rows(
 ) -> tuple[LedgerRows, NDArray[np.intp]]:
     spans = at_ms.astype(np.int64) // SPAN_MS[table]
     return LedgerRows(spans, keys, values).summed_with_first()
-
-
-def _values(outcomes: NDArray[np.void]) -> NDArray[np.int64]:
-    """Return (n, N_LEDGER_COLUMNS) of each attempt.
-
-    A cost beyond what any call can cost is none: the attempt counts as unpriced.
-    """
-    flags, source = outcomes["flags"], outcomes["price_source"]
-    estimated = (flags & Flag.ESTIMATED) > 0
-    told = (flags & Flag.USAGE_KNOWN) > 0
-    guessed = estimated & ((flags & Flag.PRICED) == 0)  # the cost as well as the tokens
-    priced = ((flags & Flag.PRICED) > 0) | (guessed & (source != PriceSource.NONE))
-    priced &= outcomes["cost_nano"] <= MOST
-    cost = np.where(priced, outcomes["cost_nano"], 0).astype(np.int64)
-    said = outcomes["reported_cost_nano"]
-    reported = np.where(said <= MOST, said, 0).astype(np.int64)
-    both = (reported > 0) & priced & (source != PriceSource.PROVIDER) & (source != SUBSCRIBED)
-    by_profile = (flags & Flag.PROFILE) > 0
-    c = LedgerColumn
-    out = np.zeros((len(outcomes), N_LEDGER_COLUMNS), dtype=np.int64)
-    for column, of_it in {
-        c.CALLS: (flags & Flag.FINAL) > 0,
-        c.ATTEMPTS: np.ones(len(outcomes), dtype=bool),
-        c.FAILED: np.isin(outcomes["result"], FAILURES),
-        c.UNPRICED: (told | estimated) & ~priced,
-        c.ESTIMATED: estimated,
-        c.TOKENS_IN: outcomes["tokens_in"],
-        c.TOKENS_CACHED: outcomes["tokens_cached"],
-        c.TOKENS_CACHE_WRITE: outcomes["tokens_cache_write"],
-        c.TOKENS_OUT: outcomes["tokens_out"],
-        c.TOKENS_REASONING: outcomes["tokens_reasoning"],
-        c.COST: cost,
-        c.COST_ESTIMATED: cost * guessed,
-        c.COST_BY_KNOWN_PRICES: cost * (source == PriceSource.KNOWN),
-        c.COST_BY_PROVIDER: cost * (source == PriceSource.PROVIDER),
-        c.COST_PROFILED: cost * by_profile,
-        c.N_REPORTED: both,
-        c.REPORTED: reported * both,
-        c.REPORTED_BY_PRICE: cost * both,
-        c.LATENCY_US: outcomes["latency_us"],
-    }.items():
-        out[:, column] = of_it
-    return out

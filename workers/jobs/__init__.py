@@ -5,6 +5,7 @@
 - `ways`: which way calls came by their endpoint
 - `episode_records`: what records tell of episodes
 - `episodes`: what episodes came to
+- `choices_known`: what each task's choice was when
 - `saving_records`: what they tell of routed calls
 - `savings`: sums of what routing saved, by day
 - `suggestions`: which tasks prompts of `general` look like

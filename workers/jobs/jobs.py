@@ -36,6 +36,7 @@ from workers.archive.thaw import MAX_ROUND, Thawing
 from workers.archive.trail import Trail
 from workers.folding.batch import take_apart
 from workers.jobs import availability, burials, calibration, recent, savings, spenders
+from workers.jobs.choices_known import known_choices
 from workers.jobs.episodes import DAYS, figures
 from workers.jobs.suggestions import Guesses
 
@@ -204,10 +205,15 @@ def tally() -> dict[str, object]:
     read = recent.choose(
         _files(archive), days=savings.DAYS, most_bytes=MAX_SAVINGS_BYTES, now_ms=now_ms
     )
-    found = savings.day_sums(chain(young, _read(read.files)), since_ms=read.since_ms)
-    span = {"at_ms": now_ms, "since_ms": read.since_ms, "truncated": read.is_truncated}
+    since_ms = read.since_ms
+    found = savings.day_sums(
+        chain(young, _read(read.files)),
+        since_ms=since_ms,
+        choices=known_choices(archive.client, since_ms=since_ms),
+    )
+    span = {"at_ms": now_ms, "since_ms": since_ms, "truncated": read.is_truncated}
     state = span | {"took_s": round(time.monotonic() - began, 3), "marks": marks}
-    savings.keep(archive.client, found, state, since_ms=read.since_ms, now_ms=now_ms)
+    savings.keep(archive.client, found, state, since_ms=since_ms, now_ms=now_ms)
     return state
 
 

@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit.families import MOST
-from bandit.saving_sums import CALL
+from bandit.saving_sums import CALL, TOKENS
 from telemetry.events import Flag, Kind, PriceSource, Result
 from workers.archive.columns import NamePairs, find
 from workers.folding.batch import DAY_MS
 from workers.folding.hearing import hear
 from workers.folding.terms import FAILURES
+from workers.jobs.choices_known import KnownChoices
 from workers.jobs.episode_records import WORD, words_in
 from workers.jobs.ways import halves_of, ranks_of, starts
 
@@ -24,6 +25,9 @@ ATTEMPT = np.dtype(
         ("nonce_rest", "<u8"),
         *((name, "<u8") for name in ("app", "task", "strategy", "release", "endpoint", "unit")),
         ("cost_nano", "<f8"),  # exact up to 9 million USD
+        ("at_ms", "<i8"),
+        ("tokens_in", "<u4"),
+        ("tokens_out", "<u4"),
         ("day", "<i4"),
         ("propensity", "<f4"),
         ("predicted", "<f4"),
@@ -50,12 +54,15 @@ _OF_TOKEN = {
 NO_TRAFFIC = int(Flag.PROFILE | Flag.INGESTED)
 
 
-def calls_of(batches: Iterable[NDArray[np.void]], *, since_ms: int) -> NDArray[np.void]:
+def calls_of(
+    batches: Iterable[NDArray[np.void]], *, since_ms: int, choices: KnownChoices | None = None
+) -> NDArray[np.void]:
     """Return the routed calls that records tell of, as CALL; told twice they count once.
 
     Args:
         batches: of RECORD, in any order.
         since_ms: decisions from then on count.
+        choices: what stood when; None: nothing is known of it.
     """
     attempts, words = [np.empty(0, ATTEMPT)], [np.empty(0, WORD)]
     for records in batches:
@@ -65,7 +72,7 @@ def calls_of(batches: Iterable[NDArray[np.void]], *, since_ms: int) -> NDArray[n
         words.append(words_in(mine.compress((mine["kind"] == Kind.FEEDBACK) | brings)))
         is_routed = ((flags & int(Flag.ROUTED)) > 0) & ((flags & NO_TRAFFIC) == 0)
         attempts.append(_attempts(mine.compress(is_outcome & is_routed)))
-    return _calls(np.concatenate(attempts), np.concatenate(words))
+    return _calls(np.concatenate(attempts), np.concatenate(words), choices or KnownChoices())
 
 
 def _attempts(outcomes: NDArray[np.void]) -> NDArray[np.void]:
@@ -82,7 +89,9 @@ def _attempts(outcomes: NDArray[np.void]) -> NDArray[np.void]:
         outcomes["cost_nano"] <= MOST
     )
     out["cost_nano"] = np.where(known, outcomes["cost_nano"], 0)
+    out["at_ms"] = token["decided_at_ms"]
     out["day"] = token["decided_at_ms"] // DAY_MS
+    out["tokens_in"], out["tokens_out"] = outcomes["tokens_in"], outcomes["tokens_out"]
     out["rank"] = ranks_of(outcomes)
     out["by_incumbent"] = (flags & Flag.BY_INCUMBENT) > 0
     out["explored"] = (flags & Flag.EXPLORED) > 0
@@ -93,7 +102,9 @@ def _attempts(outcomes: NDArray[np.void]) -> NDArray[np.void]:
     return out
 
 
-def _calls(attempts: NDArray[np.void], words: NDArray[np.void]) -> NDArray[np.void]:
+def _calls(
+    attempts: NDArray[np.void], words: NDArray[np.void], choices: KnownChoices
+) -> NDArray[np.void]:
     order = ("cost_nano", "rank", "nonce_rest", "nonce")
     rows = attempts.take(np.lexsort([attempts[name] for name in order]))
     # Of an attempt that is told in two ways the costlier word holds.
@@ -105,8 +116,9 @@ def _calls(attempts: NDArray[np.void], words: NDArray[np.void]) -> NDArray[np.vo
     if not len(first):
         return out
     last = np.append(first[1:], len(rows)) - 1  # the answer that the client got
-    for name in (*_OF_TOKEN, "day", "by_incumbent", "explored"):
+    for name in (*_OF_TOKEN, "day", "by_incumbent", "explored", *TOKENS):
         out[name] = rows[name][last]
+    out["choice"] = choices.at(out, rows["at_ms"][last])
 
     def usd(mine: NDArray[np.bool_] | bool) -> NDArray[np.float64]:
         return np.asarray(np.add.reduceat(np.where(mine, rows["cost_nano"], 0.0), first) / NANO)

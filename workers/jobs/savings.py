@@ -15,6 +15,7 @@ from telemetry.errors import MalformedEvent
 from telemetry.saving_state import STATE_FIELD, pack_day, unpack_day
 from telemetry.store import Client
 from workers.folding.batch import DAY_MS
+from workers.jobs.choices_known import KnownChoices
 from workers.jobs.saving_records import calls_of
 
 DAYS = 30
@@ -23,14 +24,17 @@ KEPT_DAYS = 800
 """As long as the ledger is."""
 
 
-def day_sums(batches: Iterable[NDArray[np.void]], *, since_ms: int) -> dict[int, NDArray[np.void]]:
+def day_sums(
+    batches: Iterable[NDArray[np.void]], *, since_ms: int, choices: KnownChoices | None = None
+) -> dict[int, NDArray[np.void]]:
     """Return the sums of routed calls by day.
 
     Args:
         batches: of RECORD, in any order.
         since_ms: decisions from then on count.
+        choices: what stood when; None: nothing is known of it.
     """
-    rows = sums_of(calls_of(batches, since_ms=since_ms))
+    rows = sums_of(calls_of(batches, since_ms=since_ms, choices=choices))
     return {day: rows.compress(rows["day"] == day) for day in np.unique(rows["day"]).tolist()}
 
 
