@@ -28,6 +28,7 @@ LIMITS_OF = {
 """Which of them count in a dialect; in the others it is `max_tokens`."""
 ANSWERS_OF = {Dialect.CHAT: ("n",), Dialect.COMPLETIONS: ANSWERS}
 _NUMBER = re.compile(r"\s*[0-9]{1,9}\s*", re.ASCII)
+SPACINGS = ((b",", b":"), (b", ", b": "))
 MOST = 10**9
 """No limit is larger: what says more says none."""
 
@@ -109,9 +110,9 @@ def _said(body: bytes, names: set[str]) -> tuple[dict[str, list[object]], bool]:
 
 
 def _is_each_once(body: bytes, top: dict[str, Raw]) -> bool:
-    """Return whether a body is so short that no field of it can stand twice.
-
-    That is one without any spaces between its fields, as most clients write it.
-    """
-    sizes = (len(name.encode(errors="replace")) + len(bytes(raw)) + 4 for name, raw in top.items())
-    return len(body.strip()) == 1 + sum(sizes)
+    """Return whether a body is its fields once each, spaced as most clients do it."""
+    fields = [(json.dumps(name).encode(), bytes(raw)) for name, raw in top.items()]
+    return any(
+        body.strip() == b"{" + comma.join(name + colon + raw for name, raw in fields) + b"}"
+        for comma, colon in SPACINGS
+    )
