@@ -11,7 +11,7 @@ from telemetry.tokens import TOKEN
 MAX_ACCOUNTS = 8
 """Of one attempt: six budgets, and the two ceilings of exploring."""
 MAX_SPEND = 2**53 - 1
-"""An amount; as in an account."""
+"""An amount; as in an account. Below 0 where less came of an attempt than was written before."""
 MAX_LENGTH_S = 400 * 86_400
 """Of a period: more than a year."""
 _SPEND = np.dtype(
@@ -19,7 +19,7 @@ _SPEND = np.dtype(
         ("account", "<u8"),  # `BudgetPeriod.digest`
         ("start_s", "<u4"),  # epoch seconds
         ("length_s", "<u4"),
-        ("amount", "<i8"),  # nano-USD, tokens or calls
+        ("amount", "<i8"),  # nano-USD, tokens or calls; what is added, be it less than nothing
         ("is_call", "u1"),  # 1 where this is the attempt by which its call counts
     ]
 )
@@ -51,7 +51,7 @@ def are_sound(spends: NDArray[np.void]) -> NDArray[np.bool_]:
     """Return which of (n,) records hold only values that their fields allow."""
     n, each = spends["n"], spends["spends"]
     amount, length_s = each["amount"], each["length_s"]
-    is_sound = (amount >= 0) & (amount <= MAX_SPEND) & (each["is_call"] <= 1)
+    is_sound = (amount >= -MAX_SPEND) & (amount <= MAX_SPEND) & (each["is_call"] <= 1)
     is_sound &= (length_s > 0) & (length_s <= MAX_LENGTH_S)
     is_sound |= np.arange(MAX_ACCOUNTS) >= n[:, None]
     return np.asarray((n > 0) & (n <= MAX_ACCOUNTS) & is_sound.all(axis=1))

@@ -3,6 +3,8 @@
 Rows lie by shard, in the hash of the day on which the period ends, and go `KEPT_DAYS` after it: of
 each account what it came to and how many calls that were, and of each of its holders what it
 settled there. They only add up, each record once; a sum that reaches `MAX_AMOUNT` stays there.
+Of accounts that are never exceeded, what attempts under way may come to is in them, too, and goes
+once they ended. Where a journal lost what an attempt began with, a row is below 0: it is read as 0.
 """
 
 from __future__ import annotations
@@ -99,7 +101,8 @@ def read_folded(
     out = []
     for rows in found:
         spends = [parse_account(row)[0] for row in rows]
-        out.append(FoldedSpend(sum(s.amount for s in spends), sum(s.n_calls for s in spends)))
+        amount = sum(max(s.amount, 0) for s in spends)
+        out.append(FoldedSpend(amount, sum(s.n_calls for s in spends)))
     return out
 
 
@@ -121,7 +124,7 @@ def read_folded_by(
 ) -> list[int]:
     """Return `read_folded_of` each of some accounts and holders, asked for together."""
     wanted = [(day_of(account), holder_field(account, holder)) for account, holder in held]
-    return [sum(int(row or 0) for row in rows) for rows in _read(client, n_shards, wanted)]
+    return [sum(max(int(row or 0), 0) for row in rows) for rows in _read(client, n_shards, wanted)]
 
 
 def _read(

@@ -3,6 +3,10 @@
 It stands before the attempt's outcome in the journal: what is booked in the ledger and not here
 could be spent twice. It says what its holder settled, in the unit of each account; so of a holder
 that is gone, with its whole journal folded, the sum of its records is what it really spent.
+
+In accounts that are never exceeded an attempt has two: before it is sent, one with all that it may
+come to, and at its end one with the difference, below 0 as a rule. So the sum of a holder that was
+killed holds what its calls under way may have been billed. Both are in one shard, in that order.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ _REST = bytes(8)
 
 
 class BudgetSpend(NamedTuple):
-    """What an attempt came to in one account."""
+    """What is added in one account."""
 
     account: BudgetPeriod
     amount: int

@@ -71,6 +71,55 @@ def test_a_call_that_sets_no_limit_writes_what_the_model_or_its_endpoint_allows(
     assert most(CHAT, **of)[1] == tokens_out
 
 
+@pytest.mark.parametrize(
+    ("said", "tokens_out"),
+    [
+        ({"max_tokens": -1}, 9000),
+        ({"max_tokens": 0}, 9000),
+        ({"max_tokens": "no"}, 9000),
+        ({"max_tokens": 1.5}, 9000),
+        ({"max_tokens": True}, 9000),
+        ({"max_tokens": -1, "max_completion_tokens": 5}, 9000),
+        ({"max_tokens": None, "max_completion_tokens": 5}, 5),
+        ({"max_tokens": 4000, "max_completion_tokens": 1}, 4000),
+        ({"max_tokens": "40"}, 40),
+        ({"max_tokens": 10, "n": "4"}, 40),
+        ({"max_tokens": 10, "n": 4.0}, 40),
+        ({"max_tokens": 10, "n": None}, 10),
+        ({"max_tokens": 10, "n": "four"}, math.inf),
+        ({"max_tokens": 10, "n": 10**30}, math.inf),
+        ({"max_tokens": 10, "n": -1}, math.inf),
+        ({"max_tokens": 10, "n": [2]}, math.inf),
+    ],
+)
+def test_what_is_no_plain_limit_is_none_and_the_larger_of_two_counts(
+    said: dict[str, Any], tokens_out: float
+) -> None:
+    assert most({**CHAT, **said}, context_tokens=100_000, output_tokens=9000)[1] == tokens_out
+
+
+@pytest.mark.parametrize(
+    ("body", "tokens_out"),
+    [
+        (b'{"model":"m","messages":[{}],"max_tokens":4000,"max_tokens":1}', 4000),
+        (b'{"model":"m","messages":[{}],"max_tokens":1,"max_tokens":4000}', 4000),
+        (b'{"model":"m","messages":[{}],"max_tokens":4000,"max_t\\u006fkens":1}', 4000),
+        (b'{"model":"m", "messages": [{}], "max_tokens":1, "max_tokens": -1}', 9000),
+        (b'{"model":"m","messages":[{}],"max_tokens":1,"n":3,"n":1}', 3),
+        (b'{"model":"other","model":"m","messages":[{}],"max_tokens":1}', math.inf),
+        (b'{"model":"m","messages":[{"n":1},{"n":2}],"max_tokens":1}', 1),
+        (b' { "model":"m" , "messages":[{}] , "max_tokens" : 1 } ', 1),
+    ],
+)
+def test_of_a_field_that_stands_twice_the_larger_counts_or_nothing_is_known(
+    body: bytes, tokens_out: float
+) -> None:
+    request = PARSERS["/v1/chat/completions"](body)
+    end = endpoint(context_tokens=100_000, output_tokens=9000)
+
+    assert most_tokens_at(asked_of(request), end).tokens_out == tokens_out
+
+
 IMAGE = {"type": "image_url", "image_url": {"url": "https://h/i.png"}}
 
 

@@ -100,7 +100,7 @@ def test_however_records_are_grouped_they_add_up_to_the_same(books: Books) -> No
     [
         (N_AT, b"\0"),
         (N_AT, bytes([MAX_ACCOUNTS + 1])),
-        (SUM_AT, (-1).to_bytes(8, "little", signed=True)),
+        (SUM_AT, (-MAX_AMOUNT - 1).to_bytes(8, "little", signed=True)),
         (SUM_AT, (MAX_AMOUNT + 1).to_bytes(8, "little")),
         (LENGTH_AT, bytes(4)),
         (LENGTH_AT, (MAX_LENGTH_S + 1).to_bytes(4, "little")),
@@ -140,6 +140,29 @@ def test_a_sum_stays_at_its_most(books: Books) -> None:
 
     assert folded(books)[0][0] == FoldedSpend(MAX_AMOUNT, 3 * 200 * MAX_ACCOUNTS)
     assert read_folded_of(books.client, 1, HOUR, ONE) == MAX_AMOUNT
+
+
+def test_what_is_known_later_takes_the_place_of_what_was_reserved(books: Books) -> None:
+    """Whoever was killed meanwhile has all of it in its row."""
+    books.tell(spend(1, BudgetSpend(HOUR, 900)), spend(2, BudgetSpend(HOUR, 900)))
+    books.fold()
+    assert folded(books)[0][0] == FoldedSpend(1800, 0)
+
+    books.tell(spend(2, BudgetSpend(HOUR, 7 - 900, True)), attempt(2, cost_nano=7))
+    books.fold()
+
+    assert folded(books) == ([FoldedSpend(907, 1), FoldedSpend()], [907, 0, 0, 0])
+
+
+def test_a_row_whose_begin_was_lost_is_read_as_nothing(books: Books) -> None:
+    books.tell(spend(1, BudgetSpend(HOUR, 7 - 900, True)))
+    books.fold()
+    assert folded(books) == ([FoldedSpend(0, 1), FoldedSpend()], [0, 0, 0, 0])
+
+    books.tell(spend(2, BudgetSpend(HOUR, 1000)))
+    books.fold()
+
+    assert folded(books)[0][0] == FoldedSpend(107, 1)  # however it is grouped
 
 
 def test_rows_go_a_week_after_their_periods_by_the_time_of_the_stream(books: Books) -> None:

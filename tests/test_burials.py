@@ -229,6 +229,16 @@ def test_a_holder_whose_lease_runs_is_buried_after_it(world: World) -> None:
     assert read_ends(world.client) == {}
 
 
+def test_what_calls_under_way_may_come_to_stays_with_whoever_was_killed(world: World) -> None:
+    world.take(DEAD, mine=5000)
+    world.send(DEAD, 900, 900, 7 - 900)  # of two that were begun one has ended
+    world.fold()
+    world.end(DEAD, 3, *[0] * (SHARDS - 1))
+
+    assert world.bury() == Burials(n_buried=1, returned=5000 - 907)
+    assert world.taken() == {DEAD: 907}
+
+
 def test_who_lives_is_left_alone_and_so_are_periods_that_ended(world: World) -> None:
     past = BudgetPeriod(8, DAY.start_s - 86_400, 86_400)
     world.take(ALIVE, mine=50)

@@ -4,7 +4,9 @@ In reading order:
 
 - `periods`: the hour, day or month that a moment lies in
 - `claims`: the accounts of budgets that a call counts in
+- `said_limits`: what a body says of how much may be written
 - `amounts`: what a call may come to at an endpoint
+- `bounds`: what an attempt comes to of which nobody told
 - `standings`: how an account stands, and how that is told
 - `told`: what calls and dry runs are told of budgets
 - `holdings`: one allowance an account, as long as its period lasts

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from bandit.posterior import Posterior
+from router.budgets.said_limits import ANSWERS, LIMITS, count_of, limit_of, said_limits
 from router.dialects.keeping import Keeping
 from router.dialects.request import CallRequest
 from router.endpoints.capabilities import MEDIA_NEEDS, Needs
@@ -27,8 +28,6 @@ ADDED_TOKENS = 128
 """UNVALIDATED: what a provider's template puts around a prompt, beyond the bytes of its JSON."""
 TOOLS_ADDED_TOKENS = 1024
 """What a provider adds where tools are offered; Anthropic tells of up to 804."""
-LIMITS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
-ANSWERS = ("n", "best_of")
 BOUNDED = frozenset({"store", "conversation", "container", "audio"})
 """What a call may keep at its provider, and has a bound all the same. In the background it comes
 to something when nobody looks any more, and whoever runs tools reads what they find."""
@@ -44,8 +43,9 @@ class AskedTokens(Struct, frozen=True):
     is_whole: bool  # all that it is about is in the body, as text
     is_one: bool  # prompt, so that the context bounds it
     writes: bool
-    most_out: int | None  # tokens of each answer; None: it does not say
-    n_answers: int
+    most_out: float | None  # tokens of each answer; None: it does not say; infinite: anything
+    n_answers: float
+    is_plain: bool  # no field stands twice, of which others may read the first one
 
 
 class MostTokens(Struct, frozen=True):
@@ -62,14 +62,16 @@ class MostTokens(Struct, frozen=True):
 
 def asked_of(request: CallRequest) -> AskedTokens:
     """Return what of a call its tokens hang on."""
+    said = said_limits(request.body, request.dialect)
     return AskedTokens(
         body_bytes=len(request.body),
         has_tools=bool(request.needs & Needs.TOOLS),
         is_whole=not (request.needs & MEDIA_NEEDS or request.continued or request.references),
         is_one=request.dialect not in SEVERAL,
         writes=request.dialect is not Dialect.EMBEDDINGS,
-        most_out=request.output_limit,
-        n_answers=request.n_answers,
+        most_out=said.most_out,
+        n_answers=said.n_answers * request.n_prompts,
+        is_plain=said.is_plain,
     )
 
 
@@ -92,6 +94,8 @@ def most_tokens(
         output_tokens: the most that it writes.
         params: what its endpoint says instead of the call, or beside it.
     """
+    if not asked.is_plain:
+        return MostTokens(math.inf, math.inf)
     context = math.inf if context_tokens is None else context_tokens
     tokens_in = context
     if asked.is_whole:
@@ -102,11 +106,14 @@ def most_tokens(
             tokens_in = min(tokens_in, context)
     if not asked.writes:
         return MostTokens(tokens_in, 0)
-    limits = [asked.most_out, *_numbers(params, LIMITS)]
     # An endpoint's word goes before the call's, but for one of another name.
-    most = max((limit for limit in limits if limit), default=output_tokens)
-    n_answers = max(asked.n_answers, *_numbers(params, ANSWERS), 1)
-    return MostTokens(tokens_in, n_answers * (context if most is None else most))
+    limits = [limit_of(value) for value in _said_of(params, LIMITS)]
+    limits += [] if asked.most_out is None else [asked.most_out]
+    most = max(limits, default=math.inf)
+    if most == math.inf:
+        most = context if output_tokens is None else output_tokens
+    n_answers = max(asked.n_answers, *map(count_of, _said_of(params, ANSWERS)), 1)
+    return MostTokens(tokens_in, n_answers * max(most, 1))
 
 
 def most_tokens_at(asked: AskedTokens, endpoint: Endpoint) -> MostTokens:
@@ -186,11 +193,7 @@ def _cost(tokens: float, rate: float) -> float:
     return tokens * rate if rate else 0.0  # nothing, also of what has no bound
 
 
-def _numbers(params: Mapping[str, bytes], names: Sequence[str]) -> list[int]:
-    """Return those of these parameters that are whole numbers."""
-    found = []
-    for name in names:
-        value = msgspec.json.decode(params[name]) if name in params else None
-        if isinstance(value, int) and not isinstance(value, bool):
-            found.append(value)
-    return found
+def _said_of(params: Mapping[str, bytes], names: Sequence[str]) -> list[object]:
+    """Return what an endpoint says of these, where it says something."""
+    found = (msgspec.json.decode(params[name]) for name in names if name in params)
+    return [value for value in found if value is not None]

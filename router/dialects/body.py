@@ -199,6 +199,11 @@ class NativeRequest(KeepingCall):
         """How many answers the caller wants, each of up to `output_limit` tokens."""
         return 1
 
+    @property
+    def n_prompts(self) -> int:
+        """How many prompts it has, each of which is answered."""
+        return 1
+
     def _declared(self, user: str | None, session: str | None) -> Declared:
         """Return what it says of who asks."""
         return Declared(self._hints or NO_HINTS, user, session, self._reference)

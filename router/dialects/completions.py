@@ -57,9 +57,13 @@ class CompletionsRequest(LoneRequest):
     @property
     def n_answers(self) -> int:
         """How many answers are made, each of up to `output_limit` tokens, for each prompt."""
-        return max(whole(self._read.n) or 1, whole(self._read.best_of) or 1) * max(
-            self._n_prompts, 1
-        )
+        each = max(whole(self._read.n) or 1, whole(self._read.best_of) or 1)
+        return each * self.n_prompts
+
+    @property
+    def n_prompts(self) -> int:
+        """How many prompts it has, each of which is answered."""
+        return max(self._n_prompts, 1)
 
     @property
     def output_limit(self) -> int | None:

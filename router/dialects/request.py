@@ -182,6 +182,10 @@ class CallRequest(Outgoing, Protocol):
         """How many answers the caller wants, each of up to `output_limit` tokens."""
 
     @property
+    def n_prompts(self) -> int:
+        """How many prompts it has, each of which is answered."""
+
+    @property
     def output_limit(self) -> int | None:
         """The most tokens that the caller wants."""
 

@@ -13,6 +13,7 @@
 - `attempt`: one call to one endpoint
 - `beyond_choice`: what a call that explores costs beyond its choice
 - `rates`: what attempts take of the limits of providers
+- `untold`: what attempts come to, also where nobody told what they used
 - `spending`: what attempts reserve in budgets, and what they came to there
 - `retries`: the same endpoint again, the next one, or the end
 - `rival`: a second start beside a slow one

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from router.budgets.leaves import Leave
+from router.budgets.leaves import Leave, is_bounded
 from router.dialects.request import Outgoing
 from router.dialects.unread import LateAnswer, LateTranslation, UnreadStream
 from router.dispatch.codes import shown_code
@@ -62,7 +62,6 @@ class Attempt(Ending):
     stream: HeldStream | None = None
     outgoing: Outgoing | None = None  # as it was sent
     grant: Leave | None = None  # by the budgets and limits that hold for its call
-    was_sent: bool = True  # as far as is known
 
     @property
     def is_translated(self) -> bool:
@@ -180,7 +179,7 @@ class Dispatcher:
                     target,
                     sending.headers,
                     sending.body,
-                    repeatable=sending.request.repeatable,
+                    repeatable=sending.request.repeatable and not is_bounded(attempt.grant),
                     most=self.most_redirects,
                 )
                 response = decoded(sent)

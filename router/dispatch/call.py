@@ -255,6 +255,8 @@ class _Call:
         attempt = self.asking.begin(permit, number, waits=waits)
         self.books.let_go()
         self.under_way.append(attempt)
+        token = partial(self.home.booking.token, self.decision, permit.endpoint)
+        self.spending.begin(attempt, token)
         self.chain.begin(permit.endpoint)
         return attempt
 

@@ -32,6 +32,7 @@ class Ending:
     seen: Seen = NOTHING_SEEN  # of these two
     thoughts: tuple[str, ...] = ()  # their marks
     machine_s: float = 0.0  # its share of a machine that is paid by the hour; at first its begin
+    was_sent: bool = True  # as far as is known
     had_headroom: bool = True  # the endpoint had not said that nothing was left of its limits
     estimate: Usage | None = None  # what it used, where nobody told
     cost_nano: int | None = None  # by the price named here; None: not known

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 
 from router.budgets.amounts import asked_of, most_nano, most_tokens, no_bound
+from router.budgets.bounds import ONE_CALL, Bound
 from router.budgets.claims import BudgetClaim, Claims
 from router.budgets.leaves import Leave
 from router.budgets.rate_allowances import RateGrant
@@ -83,12 +84,13 @@ class PassedBudgets:
         leave = await self._spending.reserve(self._claims, amounts, self._rates())
         return leave, [warning_of(claim) for claim in spent]
 
-    def _amount(self, claim: BudgetClaim, at_s: float) -> int:
+    def _amount(self, claim: BudgetClaim, at_s: float) -> int | Bound:
         unit = claim.budget.unit
+        is_bound = claim.budget.is_hard and not self._spending.is_off()
         if unit is BudgetUnit.CALLS:
-            return 1
+            return ONE_CALL if is_bound else 1
         prices = self._prices
-        if claim.budget.is_hard and not self._spending.is_off():
+        if is_bound:
             if unit is BudgetUnit.MONEY and prices is None:
                 raise self._unknown(Exclusion.UNPRICED)
             return self._most(prices if unit is BudgetUnit.MONEY else None, at_s)
@@ -110,7 +112,7 @@ class PassedBudgets:
         n_out = 0 if dialect_at(self._path) is Dialect.EMBEDDINGS else USUAL_OUT
         return Usage(round(size / SEED_BYTES), n_out, 0, 0)
 
-    def _most(self, prices: PriceList | None, at_s: float) -> int:
+    def _most(self, prices: PriceList | None, at_s: float) -> Bound:
         """Return what it comes to at most: by prices, else in tokens."""
         try:
             request = PARSERS[self._path](self._body or b"") if self._is_call else None
@@ -130,7 +132,7 @@ class PassedBudgets:
             most = most_nano(tokens, prices, at_s=at_s)
         if not math.isfinite(most):
             raise self._unknown(Exclusion.UNBOUNDED)
-        return math.ceil(most)
+        return Bound(math.ceil(most), tokens, prices, at_s)
 
     @property
     def _is_call(self) -> bool:

@@ -17,7 +17,7 @@ from functools import partial
 import httpx
 
 from router.beliefs.names import Names
-from router.budgets.leaves import Leave
+from router.budgets.leaves import Leave, is_bounded
 from router.config.compiled import Configuration
 from router.decision.reasons import Reason
 from router.dialects.errors import error_event
@@ -51,6 +51,7 @@ from telemetry.wire.sse import DONE, EventSplitter, data_of
 
 KEY_REFUSED = (401, 402, 403)
 """Under our key these are about it; a path that is not there is the caller's own choice."""
+UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.LocalProtocolError)
 CUT = "the stream was cut; the answer above is not whole"
 
 
@@ -147,6 +148,8 @@ class Passthrough:
                     nonce=nonce,
                     way=IntentWay.PASSED,
                 )
+            if grant is not None:
+                self.spending.begin(grant, token)
             await _carry_out(call, exchange, provider, target, headers, limit_s=deadline_s)
         finally:
             call.release()
@@ -202,6 +205,7 @@ class _Passing:
         if isinstance(body, BodyInPieces):
             body = BodyInPieces(timed(body.pieces, limit, silence_s), body.length)
         repeatable = method in ("GET", "HEAD") or is_repeatable(self._exchange.path, body)
+        repeatable = repeatable and not is_bounded(self._grant)
         response = await upstream.send(method, target, headers, body, repeatable=repeatable)
         copy.status, copy.result = response.status, _result(response.status)
         if response.status in KEY_REFUSED and provider.key is not None:
@@ -278,6 +282,7 @@ class _Passing:
     def fail(self, provider: Provider, target: Target, error: Exception) -> None:
         """Book, and say in the log, that the provider did not answer, or broke off."""
         timed_out = isinstance(error, TimeoutError)
+        self.copy.was_sent = not isinstance(error, UNSENT)
         if self._exchange.started:
             self.write(Result.CUT)
         else:
@@ -297,8 +302,9 @@ class _Passing:
         else:
             self._settle(copy, body if isinstance(body, bytes) else None)
         if self._grant is not None:
-            was_sent = copy.status > 0 or result is not Result.CONNECT
-            self._home.spending.settle(self._grant, copy, self._token, is_call=was_sent)
+            self._home.spending.settle(
+                self._grant, copy, self._token, is_call=copy.was_sent, state=copy.stream
+            )
         self._home._booking.write(
             self._token,
             copy,
@@ -313,7 +319,9 @@ class _Passing:
 
     def release(self) -> None:
         """Give back what was reserved for a request that was never made."""
-        if self._grant is not None and not self._grant.is_settled:
+        if self._grant is not None and self._grant.begun is not None:
+            self.write(Result.CLIENT_GONE)  # whatever failed in here, it was sent
+        elif self._grant is not None and not self._grant.is_settled:
             self._home.spending.release(self._grant)
 
     def tell(self, code: str, message: str) -> bytes:

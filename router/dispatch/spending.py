@@ -21,8 +21,9 @@ from router.budgets.amounts import (
     usual_nano,
     usual_tokens,
 )
+from router.budgets.bounds import ONE_CALL, Bound
 from router.budgets.claims import BudgetClaim, Claims
-from router.budgets.leaves import Leave
+from router.budgets.leaves import BegunSpend, Leave, is_bounded
 from router.budgets.rate_allowances import RateGrant
 from router.budgets.standings import told
 from router.budgets.told import row_of
@@ -30,10 +31,12 @@ from router.config.budgets import BudgetUnit
 from router.config.exclusions import Exclusion
 from router.decision.context import CallContext
 from router.decision.held_to import has_instead
+from router.dialects.stream import AnswerStream
 from router.dispatch.attempt import Attempt
 from router.dispatch.beyond_choice import BeyondChoice, is_of_choice
 from router.dispatch.ending import Ending
 from router.dispatch.rates import ProviderLimits
+from router.dispatch.untold import came_to
 from router.endpoints.catalog import Endpoint
 from router.errors import BudgetAway, BudgetSpent, DispatchError
 from telemetry.budget_spends import BudgetSpend, spend_record
@@ -95,11 +98,12 @@ class Spending:
             self._refused[refusal.told["budget"], refusal.code] += 1
 
     async def reserve(
-        self, claims: Claims, amounts: Sequence[int], rates: RateGrant | None
+        self, claims: Claims, amounts: Sequence[int | Bound], rates: RateGrant | None
     ) -> Leave | None:
         """Return leave to come to so much in these accounts; None where there is none of any kind.
 
         Args:
+            amounts: of each; a bound of those that are never exceeded.
             rates: what was taken of limits; given back where it does not fit.
 
         Raises:
@@ -107,21 +111,48 @@ class Spending:
         """
         if not claims:
             return Leave(None, rates) if rates is not None else None  # most often
+        bounds = [amount if isinstance(amount, Bound) else None for amount in amounts]
+        wanted = [amount.amount if isinstance(amount, Bound) else amount for amount in amounts]
         try:
-            grant = await self.allowances.reserve(claims, amounts, may_refuse=not self.is_off())
+            grant = await self.allowances.reserve(claims, wanted, may_refuse=not self.is_off())
         except BaseException:
             self.release(Leave(None, rates))
             raise
-        return Leave(grant, rates)
+        return Leave(grant, rates, bounds)
 
-    def settle(self, leave: Leave, ended: Ending, token: bytes, *, is_call: bool) -> None:
+    def begin(self, leave: Leave, token: bytes) -> None:
+        """Write down what an attempt may come to that is about to be sent.
+
+        So what calls under way may come to counts also where their process is killed. It is done
+        for accounts that are never exceeded; what follows is the difference.
+
+        Args:
+            token: packed, of its decision.
+        """
+        amounts = [0 if bound is None else bound.amount for bound in leave.bounds]
+        if any(amounts) and self._put(token, leave.claims, amounts):
+            leave.begun = BegunSpend(token, amounts)
+
+    def settle(
+        self,
+        leave: Leave,
+        ended: Ending,
+        token: bytes,
+        *,
+        is_call: bool,
+        state: AnswerStream | None,
+    ) -> None:
         """Settle what an attempt came to, and write it down.
 
         Args:
             token: packed, of its decision.
             is_call: this is the attempt by which its call counts.
+            state: what its stream has shown, where it has one.
         """
-        amounts = [amount_in(claim.budget.unit, ended, is_call) for claim in leave.claims]
+        amounts = [
+            came_to(claim.budget.unit, ended, state, bound, is_call=is_call)
+            for claim, bound in zip(leave.claims, leave.bounds, strict=True)
+        ]
         self.book(leave, ended, amounts, token, is_call=is_call)
 
     def book(
@@ -133,13 +164,11 @@ class Spending:
         if leave.budgets is None:
             return
         self.allowances.settle(leave.budgets, amounts)
-        spends = [
-            BudgetSpend(claim.account, amount, is_call)
-            for claim, amount in zip(leave.claims, amounts, strict=True)
-            if amount or is_call
-        ]
-        if spends:
-            self._writer.put(spend_record(token, self._writer.producer, spends))
+        begun, leave.begun = leave.begun, None
+        if begun is not None:
+            token = begun.token
+            amounts = [now - then for now, then in zip(amounts, begun.amounts, strict=True)]
+        self._put(token, leave.claims, amounts, is_call=is_call)
 
     def release(self, leave: Leave) -> None:
         """Give all of it back: nothing was made of it."""
@@ -147,6 +176,22 @@ class Spending:
             self.rates.release(leave.rates)
         if leave.budgets is not None:
             self.allowances.settle(leave.budgets, [0] * len(leave.budgets.claims))
+        begun, leave.begun = leave.begun, None
+        if begun is not None:
+            self._put(begun.token, leave.claims, [-amount for amount in begun.amounts])
+
+    def _put(
+        self, token: bytes, claims: Claims, amounts: Sequence[int], *, is_call: bool = False
+    ) -> bool:
+        """Have the journal say what is added in each account; return whether it is safe there."""
+        spends = [
+            BudgetSpend(claim.account, amount, is_call)
+            for claim, amount in zip(claims, amounts, strict=True)
+            if amount or is_call
+        ]
+        if not spends:
+            return False
+        return self._writer.put(spend_record(token, self._writer.producer, spends))
 
 
 class CallSpending:
@@ -178,6 +223,15 @@ class CallSpending:
         """Return whether an endpoint takes no more in this minute, as far as is known."""
         return self._home.rates.is_used_up(endpoint, self._context.caller.app.name)
 
+    def begin(self, attempt: Attempt, token: Callable[[], bytes]) -> None:
+        """Write down what an attempt may come to, where some account is never exceeded.
+
+        Args:
+            token: returns the packed one of its decision.
+        """
+        if attempt.grant is not None and is_bounded(attempt.grant):
+            self._home.begin(attempt.grant, token())
+
     def settle(self, attempt: Attempt, token: bytes) -> None:
         """Settle an attempt, if budget or limit holds; the first that was sent counts its call."""
         if attempt.grant is None:
@@ -185,23 +239,35 @@ class CallSpending:
         is_call = attempt.was_sent and attempt.began_at > 0 and not self._is_counted
         self._is_counted |= is_call
         leave = attempt.grant
-        amounts = [self._came_to(claim, attempt, is_call) for claim in leave.claims]
+        amounts = [
+            self._came_to(claim, attempt, bound, is_call)
+            for claim, bound in zip(leave.claims, leave.bounds, strict=True)
+        ]
         self._home.book(leave, attempt, amounts, token, is_call=is_call)
 
-    def _came_to(self, claim: BudgetClaim, attempt: Attempt, is_call: bool) -> int:
-        amount = amount_in(claim.budget.unit, attempt, is_call)
+    def _came_to(
+        self, claim: BudgetClaim, attempt: Attempt, bound: Bound | None, is_call: bool
+    ) -> int:
+        unit = claim.budget.unit
+        if unit is BudgetUnit.MONEY and attempt.endpoint.terms.is_subscribed:
+            # What it has room for costs nothing, whatever was used.
+            bound = None if attempt.had_headroom else bound
+        state = attempt.stream.state if attempt.stream is not None else None
+        amount = came_to(unit, attempt, state, bound, is_call=is_call)
         if self._beyond is not None and is_of_choice(claim):
             return self._beyond.settle(amount)
         return amount
 
-    def _amount(self, claim: BudgetClaim, endpoint: Endpoint) -> int:
+    def _amount(self, claim: BudgetClaim, endpoint: Endpoint) -> int | Bound:
         """Return what an attempt may come to in an account, in its unit."""
         unit, context = claim.budget.unit, self._context
+        is_hard = claim.budget.is_hard and not self._home.is_off()
         if unit is BudgetUnit.CALLS:
             # Of those that do not explore nothing is reserved: they are only counted.
             is_bound = self._explores or not claim.budget.only_steers
-            return int(is_bound and not self._is_counted)
-        if claim.budget.is_hard and not self._home.is_off():
+            amount = int(is_bound and not self._is_counted)
+            return ONE_CALL if is_hard and amount else amount
+        if is_hard:
             return self._most(unit, endpoint)
         posterior, task = context.beliefs.place(context.category)
         usual = usual_nano if unit is BudgetUnit.MONEY else usual_tokens
@@ -210,7 +276,7 @@ class CallSpending:
             return self._beyond.of(amount)
         return amount
 
-    def _most(self, unit: BudgetUnit, endpoint: Endpoint) -> int:
+    def _most(self, unit: BudgetUnit, endpoint: Endpoint) -> Bound:
         context = self._context
         if self._asked is None:
             self._asked = asked_of(context.request)
@@ -222,14 +288,5 @@ class CallSpending:
             raise AmountUnknown(Exclusion.UNBOUNDED)
         if not math.isfinite(most):
             raise AmountUnknown(Exclusion.UNBOUNDED)
-        return math.ceil(most)
-
-
-def amount_in(unit: BudgetUnit, ended: Ending, is_call: bool) -> int:
-    """Return what an attempt came to in a unit: nothing in money where no price is known."""
-    if unit is BudgetUnit.CALLS:
-        return int(is_call)
-    if unit is BudgetUnit.MONEY:
-        return ended.cost_nano or 0
-    used = ended.usage or ended.estimate
-    return used.prompt_tokens + used.completion_tokens if used is not None else 0
+        prices = endpoint.prices if unit is BudgetUnit.MONEY else None
+        return Bound(math.ceil(most), tokens, prices, context.at.epoch_s)

@@ -102,7 +102,7 @@ def spent_by_holder(shards: Sequence[Placed]) -> dict[tuple[BudgetPeriod, bytes]
             of_account, holder = name[:ACCOUNT_FIELD_BYTES], name[ACCOUNT_FIELD_BYTES:]
             account = rows.get((day, of_account)) if holder else None
             if account is not None:
-                out[period_of_row(of_account, account), holder] += int(row)
+                out[period_of_row(of_account, account), holder] += max(int(row), 0)
     return dict(out)
 
 

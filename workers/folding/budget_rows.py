@@ -23,10 +23,15 @@ from workers.folding.budget_sums import BudgetPlace, SpentRow
 def added(row: bytes | None, more: SpentRow, field: bytes) -> bytes:
     """Return a row with what records add to it; a sum stays at its most."""
     if len(field) != ACCOUNT_FIELD_BYTES:
-        return b"%d" % min(int(row or 0) + more.amount, MAX_AMOUNT)
+        return b"%d" % _within(int(row or 0) + more.amount)
     (amount, n_calls), _ = parse_account(row)
-    amount, n_calls = min(amount + more.amount, MAX_AMOUNT), min(n_calls + more.n_calls, MOST_SUM)
+    amount, n_calls = _within(amount + more.amount), min(n_calls + more.n_calls, MOST_SUM)
     return pack_account((amount, n_calls), more.length_s)
+
+
+def _within(amount: int) -> int:
+    """Return a sum, at its most beyond that."""
+    return max(min(amount, MAX_AMOUNT), -MAX_AMOUNT)
 
 
 def add_spends(batch: Batch, rows: dict[BudgetPlace, bytes]) -> None:
