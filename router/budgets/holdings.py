@@ -116,6 +116,16 @@ class HeldAccount:
         """What was spent beyond what was granted, and the account does not know of."""
         return self.allowance.overrun - self.told + self.allowance.extra
 
+    def is_unknown(self, amount: int, *, is_late: bool) -> bool:
+        """Return whether nobody knows if an amount is left: what was heard last may say it is not.
+
+        Args:
+            is_late: the account was asked, and did not reply in time.
+        """
+        if is_late:
+            return self.claim.is_hard or not self.allowance.lacks(amount)
+        return self.allowance.is_unknown and amount <= self.claim.limit
+
     def stop_timer(self) -> None:
         """Have the timer not go off."""
         if self.timer is not None:
