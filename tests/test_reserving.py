@@ -257,6 +257,34 @@ async def test_a_store_that_was_killed_is_told_everything_once_it_is_back(
             await reserve(allowances, of, 900)
 
 
+async def test_after_a_restart_of_the_store_few_calls_wait_for_no_more_than_a_lease_and_a_half(
+    address: Address, store: PrivateServer
+) -> None:
+    of, lease_s = claim(10_000), 2.0
+    async with reserving(address, lease_s=lease_s) as allowances:
+
+        async def is_served(amount: int) -> bool:
+            try:
+                allowances.settle(await reserve(allowances, of, amount), [1])
+            except BudgetAway:
+                return False
+            return True
+
+        assert await is_served(100)
+        await asyncio.sleep(0.6 * lease_s)
+        pid = int((store.directory / PID_FILE).read_text())
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        store.revive()
+        began, refused_s = steady(), 0.0
+        while steady() - began < 1.5 * lease_s + 1:
+            if await is_served(5000):  # more than it holds
+                break
+            refused_s = steady() - began
+            await asyncio.sleep(0.2)
+    assert 0 < refused_s < 1.5 * lease_s
+
+
 async def test_what_is_not_used_goes_back_and_is_parked_and_taken_up_again(
     address: Address, accounts: BudgetAccounts
 ) -> None:
