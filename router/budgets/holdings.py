@@ -104,7 +104,7 @@ class HeldAccount:
     def ask(self, now_s: float, amount: int) -> TakeAsked | None:
         """Return the next word, with a lease by what is used here by now.
 
-        A lease is what calls of half its time come to, twice: so it is renewed before it is used up.
+        A lease is twice what calls of half its time come to: renewed before it is used up.
         """
         allowance = self.allowance
         wanted = max(2 * allowance.drawn, WORST_CASES * self.largest)
