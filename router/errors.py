@@ -8,7 +8,7 @@ RouterError
     ├── Overloaded              those that may serve it have all they take
     ├── AuditUnavailable        what is about to leave cannot be recorded, and so does not leave
     ├── BudgetSpent             a budget that holds for it is used up; carries which, and until when
-    ├── BudgetAway              what a hard budget has left is not known while the store is away
+    ├── BudgetAway              what a budget has left is not known while the store is away
     ├── RateShareSpent          its app has had its share of a provider's limit in this minute
     ├── StoreAway               who made what it goes on from is not known while the store is away
     ├── SidecarFull             the sidecar itself has all that it takes
@@ -207,15 +207,15 @@ class BudgetSpent(DispatchError):
 
 
 class BudgetAway(DispatchError):
-    """What a hard budget has left is not known here, and the store does not say."""
+    """What a budget has left is not known here, and the store does not say."""
 
     code = "budget_away"
 
-    def __init__(self, budget: str) -> None:
+    def __init__(self, budget: str, *, is_hard: bool) -> None:
         self.told = {"budget": budget}
+        named = f"hard budget {budget}" if is_hard else f"budget {budget}"
         super().__init__(
-            f"what hard budget {budget} has left is not known while the store is away; "
-            "try again soon"
+            f"what {named} has left is not known while the store is away; try again soon"
         )
 
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 
 from telemetry.budget_accounts import TakeAnswer, TakeAsked
 
-LEASE_S = 10.0
+LEASE_S = 5.0
 """Bounds how long a restarted store grants nothing, and how long a router goes on without one.
 UNVALIDATED."""
 EARLY = 1 / 16
@@ -244,14 +244,15 @@ class BudgetAllowance:
 
     def due_s(self, now_s: float) -> float:
         """Return from when on a word is due that no call waits for; infinity where none is."""
-        if self.is_asking or (self._is_quiet and not self._has_changed):
+        recovers = self.heard is not None and self.heard.is_recovering
+        if self.is_asking or (self._is_quiet and not (self._has_changed or recovers)):
             return math.inf
         renewal = self._renewed_s + self.lease_s / 2
         if self._is_away:
             return self._retry_s
         if self._is_told_soon:
             return now_s
-        if self.heard is not None and self.heard.is_recovering:
+        if recovers:  # also who left by the word that found it so: calls may come meanwhile
             return min(self._recovers_s, self._spoken_s + self.lease_s * RECOVERING_PART)
         is_used = 2 * self.free < self._target() and self._drawn[0] > 0
         return max(self._short_s, now_s) if is_used and not self._is_low() else renewal

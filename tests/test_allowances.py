@@ -28,7 +28,8 @@ class Holder:
 
     def __init__(self, accounts: BudgetAccounts, name: str, limit: int = 1000, **more: Any) -> None:
         self.accounts = accounts
-        self.own = BudgetAllowance(name, limit=limit, lease=more.pop("lease", 100), **more)
+        more = {"lease": 100, "lease_s": LEASE_S, **more}
+        self.own = BudgetAllowance(name, limit=limit, **more)
         self.now_s = 0.0
         self.late: list[Any] = []  # words that no reply came to
         self.open: list[BudgetReservation] = []
@@ -251,6 +252,27 @@ def test_holders_are_heard_often_while_nothing_is_granted(
     one.say()
 
     assert one.own.due_s(one.now_s) == pytest.approx(one.now_s + one.own.lease_s / 8)
+
+
+def test_who_leaves_by_the_word_that_finds_the_store_restarted_is_heard_until_it_grants(
+    accounts: BudgetAccounts, client: Any
+) -> None:
+    one = Holder(accounts, "a")
+    one.spend(10)
+    for _ in range(2):
+        one.now_s += LEASE_S / 2
+        one.say()
+    pretend_restart(client)
+    one.now_s += LEASE_S / 2
+    answer = one.say()
+
+    assert answer is not None
+    assert (answer.is_recovering, answer.n_live) == (True, 0)
+    assert one.own.due_s(one.now_s) == pytest.approx(one.now_s + LEASE_S / 8)
+    end_recovery(client)
+    one.now_s += LEASE_S
+    assert one.say() == TakeAnswer(0, 990, 0, 0, False)
+    assert one.own.due_s(one.now_s) == math.inf
 
 
 def test_a_restart_without_holders_on_record_holds_nobody_up(

@@ -225,4 +225,10 @@ def test_what_most_calls_come_to_follows_what_they_came_to() -> None:
         posterior.cost_usd[task, 0] * factor * 1e9
     )
     assert usual_tokens(posterior, task, at) == pytest.approx(700 * factor)
+    two = [{"id": n, "model": n, "base_url": "http://h/v1"} for n in ("a", "b")]
+    text = yaml.safe_dump({"endpoints": [{**two[0], "prices": PLAIN}, two[1]]})
+    beliefs = believe(compile_text(text, file="t.yaml"), cells.merge([]), version=0, now_ms=1)
+    ends, (posterior, task) = beliefs.configuration.catalog.endpoints, beliefs.place(0)
+    assert ends[1].prices is None
+    assert usual_nano(posterior, task, ends[1]) == usual_nano(posterior, task, ends[0]) > 0
     assert np.all(posterior.cost_q95_usd > posterior.cost_bound_usd)

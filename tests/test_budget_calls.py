@@ -486,28 +486,127 @@ def spend_all(sidecar: Sidecar) -> None:
     sidecar.until(lambda: sidecar.app.allowances.is_spent(claim))
 
 
-def test_a_budget_that_is_used_up_has_calls_go_by_strategy_cheapest_and_says_so(
+DEAR = {"input_usd_per_mtok": 50, "output_usd_per_mtok": 90}
+ROUTE = {"default": {"mode": "route", "strategy": "quality"}}
+CHEAPEST = {"app": "default", "calls": 1, "on_spent": "cheapest"}
+
+
+def decide(sidecar: Sidecar, headers: dict[str, str] | None = None, **more: Any) -> Any:
+    """A dry run."""
+    return sidecar.http.post("/v1/router/decide", json={**HELLO, **more}, headers=headers).json()
+
+
+def test_a_budget_that_is_used_up_has_calls_go_to_the_cheapest_and_says_so(
     under: Under, provider: Provider
 ) -> None:
-    dear = endpoint(provider, "a", prices={"input_usd_per_mtok": 50, "output_usd_per_mtok": 90})
-    apps = {"default": {"mode": "route", "strategy": "quality"}}
-    budget = {"app": "default", "calls": 1, "on_spent": "cheapest"}
+    dear = endpoint(provider, "a", prices=DEAR)
 
-    with under(dear, endpoint(provider, "b"), apps=apps, team=budget) as sidecar:
+    with under(dear, endpoint(provider, "b"), apps=ROUTE, team=CHEAPEST) as sidecar:
         first = sidecar.chat()
         spend_all(sidecar)
         second = sidecar.chat()
-        shown = sidecar.http.post("/v1/router/decide", json=HELLO).json()
+        shown = decide(sidecar)
+        decision = second.headers["x-router-decision-id"]
+        why = sidecar.http.get(f"/v1/router/decisions/{decision}").json()
 
+    assert why["exclusions"] == {"a": "budget_spent"}
     assert "x-router-warning" not in first.headers
-    assert first.headers["x-router-strategy"] == "quality"
-    assert (second.status_code, second.headers["x-router-strategy"]) == (200, "cheapest")
+    assert first.headers["x-router-endpoint"] == "a"
+    assert (second.status_code, second.headers["x-router-endpoint"]) == (200, "b")
+    assert second.headers["x-router-strategy"] == "quality"
     assert "budget team is used up until" in second.headers["x-router-warning"]
-    assert "strategy cheapest" in second.headers["x-router-warning"]
-    assert shown["strategy"] == "cheapest"
+    assert "calls go to the cheapest endpoint" in second.headers["x-router-warning"]
+    assert (shown["endpoint"], shown["strategy"]) == ("b", "quality")
+    assert shown["exclusions"] == {"a": "budget_spent"}
+    assert (shown["note"], shown["exploring"]) == ("a budget is used up", False)
     (row,) = shown["budgets"]
     assert (row["budget"], row["limit"], row["used_up"]) == ("team", 1, True)
     assert row["on_spent"] == "cheapest"
+
+
+def test_what_was_drawn_before_a_budget_was_used_up_stays_drawn(
+    provider: Provider, state_dir: Path, address: Address
+) -> None:
+    cheap, session = endpoint(provider, "b"), {"x-router-session-id": "s1"}
+    value = {
+        "endpoints": [endpoint(provider, "a", prices=DEAR), cheap],
+        "apps": ROUTE,
+        "budgets": {"team": {**CHEAPEST, "per": "day"}},
+    }
+    with serving(value, state_dir, address) as sidecar:
+        before = sidecar.chat(headers=session)
+        spend_all(sidecar)
+        during = [sidecar.chat(headers=h) for h in (session, {"x-router-session-id": "s2"})]
+    value["budgets"] = {}
+    with serving(value, state_dir, address) as sidecar:
+        after = sidecar.chat(headers=session)
+        other = decide(sidecar, {"x-router-session-id": "s2"})
+
+    found = [one.headers["x-router-endpoint"] for one in (before, *during, after)]
+    assert found == ["a", "b", "b", "a"]
+    assert (other["endpoint"], other["follows_stored_draw"]) == ("a", False)
+
+
+def test_a_model_that_is_named_is_kept_at_its_cheapest_host(
+    under: Under, provider: Provider
+) -> None:
+    hosts = [
+        endpoint(provider, "a", model="m", prices=DEAR),
+        endpoint(provider, "b", model="m", prices={**DEAR, "output_usd_per_mtok": 80}),
+        endpoint(provider, "c", model="n"),
+    ]
+    with under(*hosts, apps=ROUTE, team=CHEAPEST) as sidecar:
+        spend_all(sidecar)
+        named, pinned = sidecar.chat(model="m"), sidecar.chat(model="a")
+        shown = decide(sidecar, model="m")
+
+    assert named.headers["x-router-endpoint"] == shown["endpoint"] == "b"
+    assert "calls go to the cheapest host of their model" in named.headers["x-router-warning"]
+    assert pinned.headers["x-router-endpoint"] == "a"
+    assert "one endpoint alone, and stays there" in pinned.headers["x-router-warning"]
+
+
+def test_the_cheapest_serves_where_nothing_is_routed_as_well(
+    under: Under, provider: Provider
+) -> None:
+    ends = [endpoint(provider, "a", prices=DEAR), endpoint(provider, "b")]
+    apps = {"default": {"mode": "observe", "strategy": "quality"}}
+
+    with under(*ends, apps=apps, team=CHEAPEST) as sidecar:
+        spend_all(sidecar)
+        assert sidecar.chat(model="auto").headers["x-router-endpoint"] == "b"
+
+
+def unpriced(provider: Provider, name: str) -> dict[str, Any]:
+    found = endpoint(provider, name)
+    del found["prices"]
+    return found
+
+
+def test_who_has_no_price_is_never_the_cheapest_of_money_that_is_used_up(
+    under: Under, provider: Provider
+) -> None:
+    ends = [endpoint(provider, "a", prices=DEAR), unpriced(provider, "u"), endpoint(provider, "b")]
+    budget = {"usd": 1e-6, "on_spent": "cheapest"}
+
+    with under(*ends, apps=ROUTE, team=budget) as sidecar:
+        spend_all(sidecar)
+        shown, named = decide(sidecar), sidecar.chat(model="u")
+        assert sidecar.chat().headers["x-router-endpoint"] == "b"
+
+    assert shown["exclusions"] == {"a": "budget_spent", "u": "unpriced"}
+    assert (named.status_code, named.json()["error"]["code"]) == (402, "budget_spent")
+
+
+def test_who_has_no_price_serves_no_call_because_it_would_fit(
+    under: Under, provider: Provider
+) -> None:
+    ends = [endpoint(provider, "a", prices=DEAR), unpriced(provider, "u")]
+    with under(*ends, apps=ROUTE, all={"usd": 0.001}) as sidecar:
+        named = sidecar.chat(model="u")
+        found = sidecar.chat()
+
+    assert (named.status_code, found.status_code, provider.calls) == (402, 402, [])
 
 
 @pytest.mark.parametrize("how", ["hint", "model", "app"])
@@ -527,7 +626,7 @@ def test_no_budget_that_is_used_up_loosens_what_a_strategy_constrains(
         for _ in range(3):
             found = sidecar.chat(model=model, **said)
 
-    assert found.headers["x-router-strategy"] == "cheapest"
+    assert found.headers["x-router-strategy"] == "private"
     assert found.headers["x-router-endpoint"] == "b"
 
 
@@ -654,6 +753,26 @@ def test_a_hard_budget_in_money_passes_on_nothing_that_nobody_knows_the_price_of
         assert (unknown.status_code, images.status_code, listed.status_code) == (409, 409, 200)
         assert unknown.json()["error"]["exclusions"] == {"p": "unpriced"}
         assert [call.method for call in provider.calls] == ["GET"]
+
+
+def test_a_soft_budget_in_money_that_is_used_up_passes_on_nothing_without_a_price(
+    provider: Provider, state_dir: Path, address: Address
+) -> None:
+    with passing(provider, state_dir, address, all={"usd": 1e-6}) as sidecar:
+        assert sidecar.chat(model="other").status_code == 402
+        assert provider.calls == []
+
+
+def test_what_is_passed_on_goes_on_as_it_is_where_a_budget_says_cheapest(
+    provider: Provider, state_dir: Path, address: Address
+) -> None:
+    budget = {"calls": 1, "on_spent": "cheapest"}
+    with passing(provider, state_dir, address, all=budget) as sidecar:
+        spend_all(sidecar)
+        found = sidecar.chat(model="other")
+
+    assert found.status_code == 200
+    assert found.headers["x-router-warning"].endswith("what is passed on goes on as it is")
 
 
 def test_a_request_that_is_passed_on_is_refused_where_it_does_not_fit(

@@ -1,8 +1,9 @@
 """What calls reserve from budgets before they are sent, and settle when they ended.
 
 Most calls take from what this process holds free, without any I/O. One that does not fit asks the
-account itself, and waits for its reply: a budget that may be exceeded for `SOFT_S`, one that may
-not for `HARD_S`. What is used is topped up in the background, and what is not goes back.
+account itself, and waits for its reply for `HARD_S`. Where a budget may be exceeded it waits for
+`SOFT_S`, then goes on by the one extra lease, and waits on only once that is used. What is used is
+topped up in the background, and what is not goes back.
 
 Nobody is refused by a budget that says what else becomes of its calls (`cheapest`, `local`) and is
 not hard, nor where the caller says so: such a call goes *unbacked*, and is charged with what it
@@ -29,7 +30,7 @@ from telemetry.clock import steady
 from telemetry.store import Address
 
 SOFT_S, HARD_S = 0.005, 0.25
-"""How long a call waits for one reply of the store, by whether its budget is hard."""
+"""How long a call waits for one reply of the store: before it goes on without, and at all."""
 SOON_S = 0.01
 """Words that no call waits for come no closer to one another, for one account."""
 
@@ -98,7 +99,7 @@ class Allowances:
 
         Raises:
             BudgetSpent: an account has less left.
-            BudgetAway: what it has left is not known, and it is hard or had its extra lease.
+            BudgetAway: the store does not say what it has left, and it is hard or had its extra.
             ValueError: an amount is negative, or there is not one of each claim.
         """
         if len(claims) != len(amounts) or min(amounts, default=0) < 0:
@@ -212,20 +213,9 @@ class Allowances:
         self, grant: Grant, n: int, amount: int, *, may_refuse: bool
     ) -> DispatchError | None:
         """Fill in the reservation of one account; return why it refuses, if it does."""
-        account = grant.accounts[n]
-        claim, allowance = grant.claims[n], account.allowance
-        budget = claim.budget
-        may_refuse = may_refuse and budget.may_refuse
-        patience_s = HARD_S if budget.is_hard and may_refuse else SOFT_S
-        own, is_late = None, False
-        try:
-            own = await self._ask_for(account, amount, patience_s)
-        except TimeoutError:
-            # Else a store that always takes longer would have a spent budget served on and on.
-            is_late = budget.is_hard or not allowance.lacks(amount)
-        is_unknown = is_late or (allowance.is_unknown and amount <= claim.limit)
-        if own is None and is_unknown:
-            own = allowance.overdraw(amount, is_late=is_late)
+        account, claim = grant.accounts[n], grant.claims[n]
+        may_refuse = may_refuse and claim.budget.may_refuse
+        own, is_unknown = await self._granted(account, amount, may_refuse=may_refuse)
         grant.reservations[n] = own
         self._tend(account, self._clock())
         if own is None and not may_refuse:
@@ -233,11 +223,33 @@ class Allowances:
             account.unbacked += amount
         if own is not None or not may_refuse:
             return None
-        return (
-            BudgetAway(budget.name)
-            if is_unknown
-            else BudgetSpent(told(claim, _standing(account, claim.limit)))
-        )
+        if is_unknown:
+            return BudgetAway(claim.budget.name, is_hard=claim.is_hard)
+        return BudgetSpent(told(claim, _standing(account, claim.limit)))
+
+    async def _granted(
+        self, account: HeldAccount, amount: int, *, may_refuse: bool
+    ) -> tuple[BudgetReservation | None, bool]:
+        """Return what an account grants, or its extra lease; and whether it does not answer."""
+        is_patient = account.claim.is_hard and may_refuse
+        own, is_late = await self._in_time(account, amount, HARD_S if is_patient else SOFT_S)
+        # A spent budget has no extra: else a store that is slow had it served on and on.
+        is_unknown = account.is_unknown(amount, is_late=is_late)
+        if own is None and is_unknown:
+            own = account.allowance.overdraw(amount, is_late=is_late)
+        if own is None and is_late and may_refuse and not is_patient:
+            own, is_late = await self._in_time(account, amount, HARD_S)
+            is_unknown = account.is_unknown(amount, is_late=is_late)
+        return own, is_unknown
+
+    async def _in_time(
+        self, account: HeldAccount, amount: int, patience_s: float
+    ) -> tuple[BudgetReservation | None, bool]:
+        """Return what an account grants within a time, and whether that passed without a word."""
+        try:
+            return await self._ask_for(account, amount, patience_s), False
+        except TimeoutError:
+            return None, True
 
     async def _ask_for(
         self, account: HeldAccount, amount: int, patience_s: float

@@ -156,11 +156,11 @@ def most_nano(tokens: MostTokens, prices: PriceList, *, at_s: float) -> float:
 def usual_nano(posterior: Posterior, task: int, endpoint: Endpoint) -> float:
     """Return what nineteen calls of twenty cost at most at an endpoint, in nano-USD.
 
+    Where no price is known, that is as at the dearest, though it is settled as nothing.
+
     Args:
         task: row of the posterior.
     """
-    if not is_priced(endpoint):
-        return 0.0  # as which it is settled
     return float(posterior.cost_q95_usd[task, endpoint.index]) * 1e9
 
 

@@ -104,7 +104,7 @@ class HeldAccount:
     def ask(self, now_s: float, amount: int) -> TakeAsked | None:
         """Return the next word, with a lease by what is used here by now.
 
-        A lease is what calls of five seconds come to, twice: so it is renewed before it is used up.
+        A lease is twice what calls of half its time come to: renewed before it is used up.
         """
         allowance = self.allowance
         wanted = max(2 * allowance.drawn, WORST_CASES * self.largest)
@@ -115,6 +115,16 @@ class HeldAccount:
     def untold(self) -> int:
         """What was spent beyond what was granted, and the account does not know of."""
         return self.allowance.overrun - self.told + self.allowance.extra
+
+    def is_unknown(self, amount: int, *, is_late: bool) -> bool:
+        """Return whether nobody knows if an amount is left: what was heard last may say it is not.
+
+        Args:
+            is_late: the account was asked, and did not reply in time.
+        """
+        if is_late:
+            return self.claim.is_hard or not self.allowance.lacks(amount)
+        return self.allowance.is_unknown and amount <= self.claim.limit
 
     def stop_timer(self) -> None:
         """Have the timer not go off."""

@@ -10,7 +10,7 @@ from router.config.budgets import OnSpent
 
 INSTEAD = {
     OnSpent.REFUSE: "calls are refused",
-    OnSpent.CHEAPEST: "calls go by strategy cheapest",
+    OnSpent.CHEAPEST: "calls go to the cheapest endpoint",
     OnSpent.LOCAL: "calls go to endpoints of zone local alone",
 }
 
@@ -22,7 +22,11 @@ def row_of(claim: BudgetClaim, standing: BudgetStanding, *, is_spent: bool) -> d
     return {**told(claim, standing), **more}
 
 
-def warning_of(claim: BudgetClaim) -> str:
-    """Return what is said to a call that goes by other rules, as a budget of its is used up."""
-    name, instead = claim.budget.name, INSTEAD[claim.budget.on_spent]
-    return f"budget {name} is used up until {resets_at(claim)}: {instead}"
+def warning_of(claim: BudgetClaim, instead: str | None = None) -> str:
+    """Return what is said to a call that goes by other rules, as a budget of its is used up.
+
+    Args:
+        instead: what becomes of it, where that is not what becomes of calls in general.
+    """
+    instead = instead or INSTEAD[claim.budget.on_spent]
+    return f"budget {claim.budget.name} is used up until {resets_at(claim)}: {instead}"

@@ -39,7 +39,7 @@ class OnSpent(StrEnum):
     """What becomes of calls once a budget is used up."""
 
     REFUSE = "refuse"
-    CHEAPEST = "cheapest"  # they go by the strategy of that name
+    CHEAPEST = "cheapest"  # they go to whoever calls cost least at
     LOCAL = "local"  # they go to endpoints of zone `local`
 
 

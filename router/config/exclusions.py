@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-EXCLUSIONS_VERSION = 2
+EXCLUSIONS_VERSION = 3
 """Codes are only ever added, under a new version, and none changes its meaning."""
 
 
@@ -37,8 +37,9 @@ class Exclusion(StrEnum):
     COST = "cost"
     QUALITY = "quality"
     MAX_COST = "max_cost"  # with all the output that this call asks for it may cost more
-    UNPRICED = "unpriced"  # a hard budget in money holds, and nobody knows what it costs there
+    UNPRICED = "unpriced"  # a budget in money is hard or used up, and nobody knows the price there
     UNBOUNDED = "unbounded"  # a hard budget holds, and nobody knows what it may come to there
+    BUDGET_SPENT = "budget_spent"  # a budget is used up, and calls cost less elsewhere
 
 
 POLICY = frozenset(
@@ -62,10 +63,10 @@ POLICY = frozenset(
 LIMITS = frozenset(
     {
         *(Exclusion.LATENCY, Exclusion.COST, Exclusion.QUALITY, Exclusion.MAX_COST),
-        *(Exclusion.UNPRICED, Exclusion.UNBOUNDED),
+        *(Exclusion.UNPRICED, Exclusion.UNBOUNDED, Exclusion.BUDGET_SPENT),
     }
 )
-"""Hard limits of role, strategy or call, and what hard budgets cannot allow."""
+"""Hard limits of role, strategy or call, and what budgets do not allow."""
 OF_RULES = POLICY | LIMITS
 """What the rules of a call forbid, or its hard limits."""
 BINDING = POLICY | LIMITS | {Exclusion.DIALECT, Exclusion.TRANSLATION, Exclusion.CLIENT_KEY}

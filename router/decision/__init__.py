@@ -15,10 +15,12 @@
 - `limiting`: limits of strategies and calls, applied
 - `within_budgets`: who may serve where hard budgets hold
 - `held_to`: what a call goes by once a budget of its is used up
+- `last_resort`: whom to ask where nobody may serve but for what passes by itself
 - `planner`: the plan, without any I/O
 - `prompt_tags`: by what records say what a first prompt looks like
 - `guessing`: what a call's first prompt looks like
 - `context`: what is settled before a draw
+- `at_cheapest`: who may serve once a budget is used up that says so
 - `ruling`: what holds for a call, routed or passed on
 - `first_calls`: which calls open a session, where their words may give it a task
 - `held`: what a call goes by that was drawn or said before it

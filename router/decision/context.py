@@ -16,11 +16,11 @@ from router.beliefs.kept import ReviewKey
 from router.beliefs.review_keys import host_of
 from router.budgets.claims import Claims
 from router.budgets.exploring import CeilingClaims
-from router.budgets.told import warning_of
 from router.config.compiled import Configuration, Role, Strategy
 from router.config.rules import MergedPolicy
 from router.config.strategies import Exchangeable
 from router.decision.guessing import PromptLook
+from router.decision.held_to import at_cheapest_for, warning_under
 from router.decision.said import NO_SESSION, CallSession
 from router.decision.units import Unit
 from router.dialects.request import CallRequest
@@ -95,7 +95,10 @@ class CallContext(Struct, frozen=True):
     def warnings(self) -> tuple[str, ...]:
         """What of its hints was not followed, and what holds instead, though the call goes on."""
         hints = tuple(w for w in (self.task.warning, self.spend_tag.warning) if w is not None)
-        return (*hints, *map(warning_of, self.held_to))
+        if not self.held_to:
+            return hints  # most often
+        catalog = self.beliefs.configuration.catalog
+        return (*hints, *(warning_under(one, self.route, catalog) for one in self.held_to))
 
     @property
     def is_locked(self) -> bool:
@@ -279,6 +282,8 @@ def why(context: CallContext) -> str:
         return "pinned by its strategy"
     if law is None:
         return "goes on from what lies at this endpoint" if context.route.goes_on else "not routed"
+    if at_cheapest_for(context.held_to):
+        return "a budget is used up"
     if not context.explore and (held := why_held(context.policy)):
         return held
     if not context.explore and context.ceilings is not None and law.stay < 1:

@@ -16,6 +16,7 @@ from router.budgets.exploring import ExploringCeilings
 from router.budgets.prices import MoneyPrices
 from router.config.compiled import App, Configuration
 from router.config.entries import UnitKind
+from router.decision.at_cheapest import at_cheapest
 from router.decision.context import (
     CallContext,
     Moment,
@@ -276,17 +277,21 @@ class Contexts:
         Raises:
             RequestRejected: nothing can be settled by them.
         """
-        found = await self._of(
-            context.beliefs,
-            context.caller,
-            hints_under(context.hints, spent, context.policy),
-            context.request,
-            context.at,
-            session=context.session,
-            look=context.look,
-            maker=context.maker,
-        )
-        return found and structs.replace(found, held_to=(*context.held_to, *spent))
+        found: CallContext | None = context
+        hints = hints_under(context.hints, spent)
+        if hints is not context.hints:
+            found = await self._of(
+                context.beliefs,
+                context.caller,
+                hints,
+                context.request,
+                context.at,
+                session=context.session,
+                look=context.look,
+                maker=context.maker,
+            )
+        held_to = (*context.held_to, *spent)
+        return found and at_cheapest(structs.replace(found, held_to=held_to))
 
     def claims_of(
         self,

@@ -14,6 +14,7 @@ from bandit.utility import Order
 from router.budgets.call_mix import CallKind
 from router.budgets.prices import MoneyPrices, has_money
 from router.decision.context import CallContext
+from router.decision.held_to import at_cheapest_for
 from router.decision.limiting import drawn_within
 from router.decision.planner import first_listed, within_groups
 
@@ -49,17 +50,19 @@ def kind_of(context: CallContext) -> CallKind:
     """Return which kind of call it is."""
     route, beliefs, eligibility = context.route, context.beliefs, context.eligibility
     catalog, mask = beliefs.configuration.catalog, eligibility.mask
-    if route.law is not None:
+    law, first = route.law, route.first or first_listed(route, eligibility) or route.listed[0]
+    if at_cheapest_for(context.held_to):  # nothing is drawn
+        law, first = None, first_listed(route, eligibility) or first
+    if law is not None:
         mask = within_groups(route, eligibility, catalog).mask
         mask, _ = drawn_within(eligibility, beliefs, context.category, mask)
-    first = route.first or first_listed(route, eligibility) or route.listed[0]
     return CallKind(
         app=context.caller.app.name,
         task=context.decided_by,
         strategy=context.strategy,
         compared=(route.first or route.listed[0]).index,
         first=first.index,
-        law=route.law,
+        law=law,
         mask=mask,
         catalog=catalog,
         claims=context.claims,

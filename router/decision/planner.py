@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -17,9 +17,9 @@ from bandit.utility import Objective
 from router.beliefs.beliefs import Beliefs
 from router.config.entries import Fallback
 from router.config.exclusions import BINDING, OF_RULES, Exclusion
+from router.decision.last_resort import last_resort
 from router.decision.limiting import drawn_within, told_of, without
 from router.endpoints.catalog import Catalog, Endpoint
-from router.errors import NoCandidates, Overloaded
 from router.policy.constraints import Eligibility
 from router.policy.route import Route
 
@@ -72,9 +72,10 @@ class Plan(Struct, frozen=True):
         """Yield whom to try next, best first, as far as this call may fall back.
 
         Soft limits come first: who keeps them is tried before anybody else. Where the call's own
-        rules forbid the drawn one, it goes to the first that is listed, whatever it may fall to.
+        rules forbid the drawn one, it goes to the first that is listed, whatever it may fall to;
+        where a budget does that is used up, to the cheapest.
         """
-        instead = first_listed(self.route, self.eligibility) if self.is_forbidden else None
+        instead = self._instead() if self.is_forbidden else None
         if instead is not None:
             yield instead
         if self.route.fallback is Fallback.NONE or not self.eligibility.mask.any():
@@ -111,6 +112,12 @@ class Plan(Struct, frozen=True):
         """Whether this call's own rules forbid the drawn endpoint: hints, session or user."""
         return self.eligibility.reasons[self.drawn.index] in OF_RULES
 
+    def _instead(self) -> Endpoint | None:
+        """Return who serves where the drawn endpoint is forbidden."""
+        if self.eligibility.reasons[self.drawn.index] is Exclusion.BUDGET_SPENT:
+            return _cheapest(self.route, self.eligibility, self.beliefs.configuration.catalog)
+        return first_listed(self.route, self.eligibility)
+
     def _ranking(self) -> Table:
         """The table of all who are eligible; its means do not depend on the law."""
         law = self.route.law or LEARNING
@@ -145,6 +152,12 @@ def plan(
         drawn = last_resort(route, eligibility, catalog)
         return Plan(route, category, eligibility, drawn, 1.0, Step.FAILOVER, beliefs)
     law = route.law
+    cheapest = (
+        _cheapest(route, inside, catalog) if Exclusion.BUDGET_SPENT in inside.reasons else None
+    )
+    if cheapest is not None:  # nothing is drawn: that comes once the budget begins anew
+        step = Step.STAY if cheapest.group in (law.incumbent, law.current) else Step.FAILOVER
+        return Plan(route, category, eligibility, cheapest, 1.0, step, beliefs)
     instead = _instead_of_choice(route, law, inside, catalog)
     if instead is not None:
         return Plan(route, category, eligibility, instead, 1.0, Step.FAILOVER, beliefs)
@@ -200,6 +213,14 @@ def first_listed(route: Route, eligibility: Eligibility) -> Endpoint | None:
     return None
 
 
+def _cheapest(route: Route, eligibility: Eligibility, catalog: Catalog) -> Endpoint | None:
+    """Return who serves of those that a budget which is used up leaves: the choice, if it may."""
+    law, mask, groups = route.law, eligibility.mask, route.groups
+    choice = () if law is None else (law.current, law.incumbent)
+    left = [e for e in catalog.endpoints if mask[e.index] and (groups is None or e.group in groups)]
+    return next((e for e in left if e.group in choice), left[0] if left else None)
+
+
 def _instead_of_choice(
     route: Route, law: Law, inside: Eligibility, catalog: Catalog
 ) -> Endpoint | None:
@@ -229,32 +250,6 @@ def has_others(plan: Plan) -> bool:
     )
 
 
-def last_resort(
-    route: Route, eligibility: Eligibility, catalog: Catalog, drawn: Endpoint | None = None
-) -> Endpoint:
-    """Return whom to ask where nobody may serve but for a breaker, or for the length of the text.
-
-    Args:
-        drawn: which the unit has, so that others are asked only as far as it may fall back.
-
-    Raises:
-        NoCandidates, Overloaded: policy forbids everybody, or they have enough to do.
-    """
-    if route.law is None:
-        arms = [endpoint.index for endpoint in route.listed]
-    else:
-        groups = range(len(catalog.group_members)) if route.groups is None else route.groups
-        arms = [arm for group in groups for arm in catalog.group_members[group]]
-    arm = None
-    if drawn is not None and route.fallback is not Fallback.ANY:
-        arm = eligibility.least_bad(_within_fallback(route, catalog, drawn))
-    if arm is None:
-        arm = eligibility.least_bad(arms)
-    if arm is None:
-        raise _nobody(eligibility, catalog, arms)
-    return catalog.endpoints[arm]
-
-
 def last_resort_of(plan: Plan) -> Endpoint:
     """Return whom to ask where nobody may serve a call whose unit has its draw.
 
@@ -263,14 +258,6 @@ def last_resort_of(plan: Plan) -> Endpoint:
     """
     catalog = plan.beliefs.configuration.catalog
     return last_resort(plan.route, plan.eligibility, catalog, plan.drawn)
-
-
-def _within_fallback(route: Route, catalog: Catalog, drawn: Endpoint) -> list[int]:
-    """Return the drawn endpoint, and those of its group where a call may fall back to them."""
-    if route.fallback is Fallback.NONE:
-        return [drawn.index]
-    groups = catalog.kin[drawn.group]
-    return [drawn.index, *(arm for group in groups for arm in catalog.group_members[group])]
 
 
 def without_exploring(law: Law, table: Table) -> Law:
@@ -356,16 +343,6 @@ def _straight(route: Route, eligibility: Eligibility, catalog: Catalog) -> Endpo
         if eligibility.mask[endpoint.index]:
             return endpoint
     return last_resort(route, eligibility, catalog)
-
-
-def _nobody(
-    eligibility: Eligibility, catalog: Catalog, arms: Sequence[int]
-) -> NoCandidates | Overloaded:
-    """Return why nobody may serve: for good, or for as long as they have enough to do."""
-    full = [arm for arm in arms if eligibility.reasons[arm] is Exclusion.IN_FLIGHT]
-    if full:
-        return Overloaded([catalog.endpoints[arm].id for arm in full])
-    return NoCandidates(eligibility.said_of(arms, catalog))
 
 
 def _hosts(catalog: Catalog, table: Table, group: int, of: Plan) -> Iterator[Endpoint]:

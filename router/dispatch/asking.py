@@ -11,6 +11,8 @@ import time
 
 import structlog
 
+from router.budgets.amounts import is_priced
+from router.config.budgets import BudgetUnit
 from router.config.entries import Streaming
 from router.decision.decide import Decision
 from router.dialects.request import Outgoing
@@ -76,6 +78,8 @@ class Asking:
         context = self._context
         why = why_forbidden_now(context.policy, context.translations, endpoint, time.time())
         if why is None:
+            if self._lacks_money and not is_priced(endpoint):
+                return None  # nothing is cheap for want of a price
             try:
                 return Permit(endpoint, await self._spending.reserve(endpoint))
             except (BudgetSpent, BudgetAway, RateShareSpent) as refusal:
@@ -85,6 +89,13 @@ class Asking:
                 why = str(unknown)
         self._forbidden[endpoint.id] = why
         return None
+
+    @property
+    def _lacks_money(self) -> bool:
+        """Whether the call did not fit into a budget in money, elsewhere."""
+        money = BudgetUnit.MONEY.value
+        spent = (one for one in self._refused if isinstance(one, BudgetSpent))
+        return any(one.told["unit"] == money for one in spent)
 
     def unasked(self) -> DispatchError:
         """Return why nobody was asked: what may pass by itself goes before what will not."""

@@ -13,6 +13,13 @@ from router.decision.held_to import has_instead
 from router.dispatch.spending import Spending
 from router.errors import BudgetSpent, NoCandidates, RequestRejected
 
+OF_BUDGETS = {
+    Exclusion.ZONE.value: OnSpent.LOCAL,
+    Exclusion.UNPRICED.value: OnSpent.CHEAPEST,
+    Exclusion.BUDGET_SPENT.value: OnSpent.CHEAPEST,
+}
+"""By why nobody may serve a call, what a budget says that may have been the reason."""
+
 
 class Instead:
     """Settles such calls again, as if they had said so themselves."""
@@ -41,9 +48,10 @@ class Instead:
             BudgetSpent, NoCandidates: nothing else does.
         """
         if isinstance(refusal, NoCandidates):
-            local = [one for one in context.held_to if one.budget.on_spent is OnSpent.LOCAL]
-            if local and any(why == Exclusion.ZONE for why in refusal.reasons.values()):
-                raise self._spending.refusal(local[0]) from refusal
+            why = {OF_BUDGETS.get(reason) for reason in refusal.reasons.values()}
+            for one in context.held_to:
+                if one.budget.on_spent in why:
+                    raise self._spending.refusal(one) from refusal
             raise refusal
         named = refusal.told["budget"]
         spent = tuple(one for one in _left(context) if one.budget.name == named)

@@ -82,7 +82,7 @@ class PassedBudgets:
                 raise self._spending.refusal(claim)
         amounts = [self._amount(claim, at_s) for claim in self._claims]
         leave = await self._spending.reserve(self._claims, amounts, self._rates())
-        return leave, [warning_of(claim) for claim in spent]
+        return leave, [_warning_of(claim) for claim in spent]
 
     def _amount(self, claim: BudgetClaim, at_s: float) -> int | Bound:
         unit = claim.budget.unit
@@ -97,7 +97,14 @@ class PassedBudgets:
         usage = self._usual
         if unit is BudgetUnit.TOKENS:
             return usage.prompt_tokens + usage.completion_tokens if self._is_call else 0
-        return 0 if prices is None else prices.nano(usage, at_s) or 0
+        if prices is not None:
+            return prices.nano(usage, at_s) or 0
+        return self._dearest(usage, at_s) if self._is_call else 0
+
+    def _dearest(self, usage: Usage, at_s: float) -> int:
+        """Return what a call comes to at the dearest that is known, where no price of its is."""
+        known = (e.prices for e in self._catalog.endpoints if e.prices is not None)
+        return max((prices.nano(usage, at_s) or 0 for prices in known), default=0)
 
     def _rates(self) -> RateGrant | None:
         """Take of the provider's limits; other paths than calls are counted apart, if at all."""
@@ -154,6 +161,12 @@ class PassedBudgets:
 
     def _unknown(self, why: Exclusion) -> NoCandidates:
         return NoCandidates({self._provider.name: why})
+
+
+def _warning_of(claim: BudgetClaim) -> str:
+    """Return what is said of a budget that is used up; nobody routes what is passed on."""
+    is_cheapest = claim.budget.on_spent is OnSpent.CHEAPEST
+    return warning_of(claim, "what is passed on goes on as it is" if is_cheapest else None)
 
 
 def of_passed(claims: Claims, *, method: str, path: str, is_by_id: bool) -> Claims:
