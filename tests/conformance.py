@@ -68,7 +68,7 @@ class GoldenDecision:
 def golden_decisions() -> Iterator[GoldenDecision]:
     """Yield every decision of every file."""
     for path in sorted(GOLDEN.glob("*.yaml")):
-        value = yaml.safe_load(path.read_text())
+        value = yaml.load(path.read_text(), Loader=yaml.CSafeLoader)
         for number, given in enumerate(value["decisions"], 1):
             yield GoldenDecision(
                 path.stem,

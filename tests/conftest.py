@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import socket
@@ -42,6 +43,7 @@ from telemetry import keys, logs
 from telemetry.address import SERVER
 from telemetry.embedded import PrivateServer, server_program
 from telemetry.events import Result, outcome
+from telemetry.processes import GC_THRESHOLDS, calm_collector
 from telemetry.store import Address, StoreErrors, connect
 from telemetry.tokens import Token
 from workers.folding.learner import Learner
@@ -57,6 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
     Else each process that a test starts compiles every module again, which takes it seconds.
     """
+    gc.set_threshold(*GC_THRESHOLDS)
     cache = getattr(config, "cache", None)
     if sys.dont_write_bytecode and cache is not None:
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -80,6 +83,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the files of `LONG` first; of several processes each takes the next file that is left."""
     places = {f"test_{name}": place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: places.get(item.path.stem, len(LONG)))
+
+
+def pytest_collection_finish() -> None:
+    """Leave modules and tests out of every garbage collection, as a sidecar does."""
+    calm_collector()
 
 
 @pytest.fixture(autouse=True)

@@ -46,7 +46,7 @@ class Tree:
         self._count()
         spot = Spot(*_mark(key), kind=_kind(node))
         if isinstance(node, yaml.ScalarNode):
-            spot = Spot(*_mark(key), text=node.value, quote=node.style)
+            spot = Spot(*_mark(key), text=node.value, quote=node.style or None)
         self.findings.spots[where] = spot
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, where)
