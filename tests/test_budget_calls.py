@@ -577,6 +577,25 @@ def test_the_cheapest_serves_where_nothing_is_routed_as_well(
         assert sidecar.chat(model="auto").headers["x-router-endpoint"] == "b"
 
 
+def test_while_the_cheapest_rests_the_next_cheapest_serves(
+    under: Under, provider: Provider
+) -> None:
+    provider.on("c", Reply(500, b'{"error": {"message": "no"}}'))
+    less = {"input_usd_per_mtok": 0.5, "output_usd_per_mtok": 1}
+    prices = {"a": DEAR, "b": None, "c": less}
+    ends = [endpoint(provider, n, **({"prices": p} if p else {})) for n, p in prices.items()]
+
+    with under(*ends, apps=ROUTE, team=CHEAPEST) as sidecar:
+        spend_all(sidecar)
+        assert decide(sidecar)["endpoint"] == "c"
+        served = [sidecar.chat().headers.get("x-router-endpoint") for _ in range(12)]
+        shown = decide(sidecar)
+
+    assert served[-1] == "b"
+    assert "a" not in served
+    assert shown["exclusions"] == {"a": "budget_spent", "c": "breaker"}
+
+
 def unpriced(provider: Provider, name: str) -> dict[str, Any]:
     found = endpoint(provider, name)
     del found["prices"]

@@ -2,8 +2,9 @@
 
 Most calls take from what this process holds free, without any I/O. One that does not fit asks the
 account itself, and waits for its reply for `HARD_S`. Where a budget may be exceeded it waits for
-`SOFT_S`, then goes on by the one extra lease, and waits on only once that is used. What is used is
-topped up in the background, and what is not goes back.
+`SOFT_S`, then goes on by its part of what is left, and waits on only once that is used: a store
+that does not answer at all costs such a budget one extra lease. What is used is topped up in the
+background, and what is not goes back.
 
 Nobody is refused by a budget that says what else becomes of its calls (`cheapest`, `local`) and is
 not hard, nor where the caller says so: such a call goes *unbacked*, and is charged with what it
@@ -235,11 +236,15 @@ class Allowances:
         own, is_late = await self._in_time(account, amount, HARD_S if is_patient else SOFT_S)
         # A spent budget has no extra: else a store that is slow had it served on and on.
         is_unknown = account.is_unknown(amount, is_late=is_late)
+        may_wait = is_late and may_refuse and not is_patient
         if own is None and is_unknown:
-            own = account.allowance.overdraw(amount, is_late=is_late)
-        if own is None and is_late and may_refuse and not is_patient:
+            most = account.fair_extra if may_wait else None
+            own = account.allowance.overdraw(amount, is_late=is_late, most=most)
+        if own is None and may_wait:
             own, is_late = await self._in_time(account, amount, HARD_S)
             is_unknown = account.is_unknown(amount, is_late=is_late)
+            if own is None and is_unknown:
+                own = account.allowance.overdraw(amount, is_late=is_late)
         return own, is_unknown
 
     async def _in_time(

@@ -126,6 +126,17 @@ class HeldAccount:
             return self.claim.is_hard or not self.allowance.lacks(amount)
         return self.allowance.is_unknown and amount <= self.claim.limit
 
+    @property
+    def fair_extra(self) -> int:
+        """What may go on without a word of a store that is busy: a lease, or less near the end.
+
+        Else several processes would exceed a small budget by the whole of it in one moment.
+        """
+        heard, lease = self.allowance.heard, self.allowance.lease
+        if heard is None or heard.is_recovering:
+            return lease
+        return min(lease, max(heard.free, 0) // (2 * max(heard.n_live, 1)))
+
     def stop_timer(self) -> None:
         """Have the timer not go off."""
         if self.timer is not None:
