@@ -49,7 +49,8 @@ from router.net.asgi import Exchange, Receive, Scope, Send
 from router.net.bodies import BodyBudget
 from router.net.pool import Adapted, Pool, Upstream
 from router.report import views
-from router.report.budgets import BudgetDesk
+from router.report.budget_desk import BudgetDesk
+from router.report.budget_gauges import budget_gauges
 from router.report.endpoints import endpoint_gauges
 from router.report.gauges import gauges
 from router.report.ledger_desk import LedgerDesk
@@ -172,6 +173,7 @@ class Sidecar:
                 is_off=lambda: self.keeper.off,
             ),
             is_off=lambda: self.keeper.off,
+            refused=metrics.budgets_refused,
         )
         self.watch = BudgetWatch(
             address,
@@ -248,8 +250,9 @@ class Sidecar:
                         self.budget,
                         self.intents,
                     ),
-                    lambda: endpoint_gauges(
-                        self.keeper.current.configuration, self.health, clock()
+                    lambda: (
+                        *endpoint_gauges(self.keeper.current.configuration, self.health, clock()),
+                        *budget_gauges(self.keeper.current.configuration, self.watch.totals()),
                     ),
                 ),
                 admission=self.admission,

@@ -315,3 +315,11 @@ def read_takes(
         [int(value.split()[0]) if value else None for value in values]
         for values in pipeline.execute()
     ]
+
+
+def read_debited(client: Client, accounts: Sequence[BudgetPeriod]) -> list[int]:
+    """Return what is spent or held of accounts by all; 0 where there is none."""
+    pipeline = client.pipeline(transaction=False)
+    for account in accounts:
+        pipeline.hget(account.keys[0], "debited")
+    return [int(value or 0) for value in pipeline.execute()] if accounts else []

@@ -69,6 +69,8 @@ class Metrics:
     """Records that go no further, by reason."""
     budgets_warned: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Warnings said here, by budget and percent that is spent."""
+    budgets_refused: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Calls turned away for a budget, by budget and code."""
     shares_spent: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Attempts that were not made, as an app had its share: by app and whose limit."""
     ingested: Counter[str] = field(default_factory=Counter)
@@ -90,12 +92,13 @@ class Metrics:
 
 
 class EndpointGauge(NamedTuple):
-    """A gauge with a value for each endpoint, and for each kind of something there."""
+    """A gauge with a value for each endpoint, or other thing, and each kind of something there."""
 
     name: str
     what: str
     kind: str | None  # the second label, if there is one
     values: Mapping[tuple[str, ...], float]
+    of: str = "endpoint"  # what the first label names
 
 
 Gauges = Callable[[], dict[str, tuple[str, float]]]
@@ -149,6 +152,8 @@ class Exposition(Collector):
         yield _counter("router_draws_ended", "Stored draws that ended.", ["kind"], ended)
         what = "Warnings that so many percent of a budget are spent."
         yield _counter("router_budget_warnings", what, ["budget", "percent"], m.budgets_warned)
+        what = "Calls turned away for a budget."
+        yield _counter("router_budget_refused", what, ["budget", "code"], m.budgets_refused)
         what = "Attempts that were not made, as the app had had its share of a limit."
         yield _counter("router_shares_spent", what, ["app", "limit_of"], m.shares_spent)
         said = {(k,): n for k, n in m.feedback.items()}
@@ -171,7 +176,7 @@ class Exposition(Collector):
 
 
 def _gauge(gauge: EndpointGauge) -> GaugeMetricFamily:
-    labels = ["endpoint"] + ([gauge.kind] if gauge.kind else [])
+    labels = [gauge.of] + ([gauge.kind] if gauge.kind else [])
     family = GaugeMetricFamily(gauge.name, gauge.what, labels=labels)
     for values, value in gauge.values.items():
         family.add_metric(list(values), value)

@@ -652,7 +652,7 @@ def test_what_is_folded_is_shown_and_warned_of(
     assert (empty["spent"], empty["limit"], empty["calls"]) == (0, 5, 0)
     by_name = {row["budget"]: row for row in found["budgets"]}
     assert by_name["mine"]["spent"] == 60
-    assert by_name["mine"]["warned"] == [50]
+    assert [one["percent"] for one in by_name["mine"]["warned"]] == [50]
     assert {one["budget"] for one in found["warnings"]} >= {"mine"}
     assert 'router_budget_warnings_total{budget="mine",percent="50"} 1.0' in metrics
 

@@ -19,6 +19,7 @@ In reading order:
 - `prices`: what money costs calls now
 - `kept_prices`, `pacing`: what the store keeps of it, and how accounts come along
 - `warnings`: half, four fifths or all of a budget is spent
+- `account_names`: what accounts of one value each are called, for all to show
 - `watch`: the task that looks at all of it, once a second
 - `exploring`: the ceilings of exploring, and whether calls may explore yet
 """

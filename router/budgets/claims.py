@@ -22,6 +22,7 @@ class BudgetClaim(Struct, frozen=True):
     account: BudgetPeriod
     limit: int
     values: tuple[tuple[str, str], ...] = ()  # of the fields that are `each`; shown, never stored
+    user_key: str = ""  # in place of the user's name, where it is stored
 
     @property
     def is_hard(self) -> bool:
@@ -63,11 +64,22 @@ def _claim(
     budget: Budget, said: Mapping[str, str | None], user_key: str, at_s: float
 ) -> BudgetClaim:
     values = {field: said[field] or NO_VALUE for field in budget.each}
-    keyed = (user_key if field == "user" else value for field, value in values.items())
-    digest = digest8("account", f"{budget.digest:016x}", *keyed) if values else budget.digest
+    keyed = [user_key if field == "user" else value for field, value in values.items()]
     start_s, length_s = period_of(budget.span, budget.timezone, at_s)
-    account = BudgetPeriod(digest, start_s, length_s)
-    return BudgetClaim(budget, account, budget.limit_of(values), tuple(values.items()))
+    account = BudgetPeriod(account_digest(budget, keyed), start_s, length_s)
+    limit = budget.limit_of(values)
+    return BudgetClaim(
+        budget, account, limit, tuple(values.items()), user_key if "user" in values else ""
+    )
+
+
+def account_digest(budget: Budget, keyed: Sequence[str]) -> int:
+    """Return what tells an account from others.
+
+    Args:
+        keyed: the values of the fields that are `each`, in their order; a user by its key.
+    """
+    return digest8("account", f"{budget.digest:016x}", *keyed) if keyed else budget.digest
 
 
 assert set(SCOPES) == {"app", "user", "tag", "role", "strategy"}

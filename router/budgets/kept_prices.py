@@ -6,7 +6,7 @@ in this period, and in the one before.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
@@ -86,6 +86,26 @@ def read_records(client: Client, *, now_s: float) -> dict[int, PaceRecord]:
             found[digest] = record
     if gone:
         client.hdel(keys.BUDGET_PRICES, *gone)
+    return found
+
+
+def read_prices(client: Client, digests: Sequence[int], *, now_s: float) -> dict[int, Price]:
+    """Return the prices of some accounts, as they were last kept; of others there is none.
+
+    Raises:
+        redis.RedisError: the store is away.
+    """
+    if not digests:
+        return {}
+    found = {}
+    texts = client.hmget(keys.BUDGET_PRICES, [f"{digest:016x}" for digest in digests])
+    for digest, text in zip(digests, texts, strict=True):
+        try:
+            price = msgspec.json.decode(text or b"", type=PaceRecord).price_in(now_s)
+        except msgspec.MsgspecError:
+            continue
+        if price is not None:
+            found[digest] = price
     return found
 
 

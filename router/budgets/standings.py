@@ -43,10 +43,15 @@ def told(claim: BudgetClaim, standing: BudgetStanding) -> dict[str, Any]:
     }
 
 
+def as_written(amount: int, unit: BudgetUnit) -> float | int:
+    """Return an amount of a unit's integers as it is written: USD, tokens or calls."""
+    return amount / NANO if unit is BudgetUnit.MONEY else amount
+
+
 def resets_at(claim: BudgetClaim) -> str:
     """Return when a claim's account begins anew."""
     return datetime.fromtimestamp(claim.ends_s, UTC).isoformat().replace("+00:00", "Z")
 
 
 def _amount(claim: BudgetClaim, amount: int) -> float | int:
-    return amount / NANO if claim.budget.unit is BudgetUnit.MONEY else amount
+    return as_written(amount, claim.budget.unit)

@@ -18,6 +18,7 @@ from typing import Protocol
 import structlog
 
 from router.beliefs.beliefs import Beliefs
+from router.budgets.account_names import AccountNames
 from router.budgets.call_mix import CallKind
 from router.budgets.claims import BudgetClaim
 from router.budgets.expected_calls import calls_to_come
@@ -67,6 +68,7 @@ class WatchedAccount:
     folded: FoldedSpend = NOTHING_FOLDED
     solved_for: tuple[object, ...] = ()
     said: set[int] = field(default_factory=set)  # marks for which there is a warning
+    is_named: bool = False  # in the store, where its digest alone would not tell what it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,7 @@ class BudgetWatch:
         self._n_shards, self._beliefs, self.now_s = n_shards, beliefs, now_s
         self._warned = warned
         self._book = WarningBook()
+        self._names = AccountNames()
         self._client: Client | None = None
         self._turn = 0
         self._task: asyncio.Task[None] | None = None
@@ -150,6 +153,15 @@ class BudgetWatch:
         alive = {of: one for of, one in self.prices.solved.items() if of in self.watched}
         self.prices.solved = MappingProxyType({**alive, **solved})
         self.prices.kept = MappingProxyType(self.paces.prices(now_s))
+
+    def totals(self) -> dict[str, tuple[int, int]]:
+        """Return of each budget what its accounts in use here may spend, and what is folded."""
+        now_s, found = self.now_s(), dict[str, tuple[int, int]]()
+        for one in self.watched.values():
+            if one.claim.ends_s > now_s:
+                limit, spent = found.get(one.claim.budget.name, (0, 0))
+                found[one.claim.budget.name] = limit + one.claim.limit, spent + one.folded.amount
+        return found
 
     def _choose(self, now_s: float) -> list[WatchedAccount]:
         """Return the accounts to look at now; those that ended a while ago are dropped."""
@@ -200,6 +212,7 @@ class BudgetWatch:
         folded = read_folded(self._client, self._n_shards, accounts)
         for one, spend in zip(chosen, folded, strict=True):
             one.folded = spend
+        self._name(self._client, chosen, now_s)
         said = self._warn(self._client, chosen, now_s)
         beliefs, solved = self._beliefs(), {}
         for each in asked:
@@ -208,6 +221,12 @@ class BudgetWatch:
                 solved[each.watched.claim.account] = found
         self.paces.keep(self._client, now_s=now_s)
         return said, solved
+
+    def _name(self, client: Client, chosen: Sequence[WatchedAccount], now_s: float) -> None:
+        fresh = [one for one in chosen if one.claim.budget.each and not one.is_named]
+        self._names.tell(client, [one.claim for one in fresh], now_s=now_s)
+        for one in fresh:
+            one.is_named = True
 
     def _warn(
         self, client: Client, chosen: Sequence[WatchedAccount], now_s: float

@@ -105,7 +105,12 @@ class Calls:
                     if exchange.started:
                         raise
                     context = await self.instead.after(context, refusal)
-        except (BudgetSpent, BudgetAway, RateShareSpent):  # what is refused opens no session
+        except (
+            BudgetSpent,
+            BudgetAway,
+            RateShareSpent,
+        ) as refusal:  # what is refused opens no session
+            self.spending.count_refusal(refusal)
             await self.decider.sessions.take_back(context.session, now=context.at.epoch_s)
             raise
 

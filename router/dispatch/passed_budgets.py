@@ -28,7 +28,7 @@ from router.endpoints.providers import Provider, dialect_at
 from router.endpoints.rates import PriceList
 from router.endpoints.terms import LOCAL
 from router.endpoints.token_sizes import SEED_BYTES
-from router.errors import NoCandidates, RequestRejected
+from router.errors import BudgetAway, BudgetSpent, NoCandidates, RequestRejected
 from telemetry.wire.usage import Usage
 
 USUAL_OUT = 650
@@ -67,6 +67,13 @@ class PassedBudgets:
         """
         if not self._claims:  # most often
             return await self._spending.reserve((), (), self._rates()), ()
+        try:
+            return await self._reserve(at_s)
+        except (BudgetSpent, BudgetAway) as refusal:
+            self._spending.count_refusal(refusal)
+            raise
+
+    async def _reserve(self, at_s: float) -> tuple[Leave | None, Sequence[str]]:
         spent = await self._spending.spent_of(self._claims)
         is_local = self._provider.terms.zone_at(time.time()) == LOCAL
         for claim in spent:

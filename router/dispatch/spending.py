@@ -7,6 +7,7 @@ the journal before the attempt's outcome is: what is booked counts in its budget
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -34,7 +35,7 @@ from router.dispatch.beyond_choice import BeyondChoice, is_of_choice
 from router.dispatch.ending import Ending
 from router.dispatch.rates import ProviderLimits
 from router.endpoints.catalog import Endpoint
-from router.errors import BudgetSpent
+from router.errors import BudgetAway, BudgetSpent, DispatchError
 from telemetry.budget_spends import BudgetSpend, spend_record
 from telemetry.writer import Writer
 
@@ -53,15 +54,18 @@ class Spending:
         rates: ProviderLimits,
         *,
         is_off: Callable[[], bool],
+        refused: Counter[tuple[str, str]],
     ) -> None:
         """Make it.
 
         Args:
             rates: the limits of providers, beside the budgets.
             is_off: whether nothing is refused, or goes by other rules, for any budget.
+            refused: by budget and code, how many calls were turned away.
         """
         self.allowances, self.rates = allowances, rates
         self.is_off = is_off
+        self._refused = refused
         self._writer = writer
 
     def of(self, context: CallContext, *, explores: bool = False) -> CallSpending:
@@ -84,6 +88,11 @@ class Spending:
     def refusal(self, claim: BudgetClaim) -> BudgetSpent:
         """Return the refusal of a call for a budget that is used up."""
         return BudgetSpent(told(claim, self.allowances.standing(claim)))
+
+    def count_refusal(self, refusal: DispatchError) -> None:
+        """Count a call that is turned away, where that is for a budget."""
+        if isinstance(refusal, BudgetSpent | BudgetAway):
+            self._refused[refusal.told["budget"], refusal.code] += 1
 
     async def reserve(
         self, claims: Claims, amounts: Sequence[int], rates: RateGrant | None

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from router.budgets.account_names import forget_names
 from router.config.compiled import App, Configuration
 from router.decision.units import user_hash
 from router.errors import RequestRejected
@@ -108,6 +109,8 @@ class ForgetDesk:
                 self._tell(user, app, now_ms)
                 found.draws += drop_draws(client, user)
                 found.conversations += drop_conversations(client, user)
+            # Whom the configuration names has the same accounts of budgets in every app.
+            forget_names(client, [user.hex() for user in (*users, user_hash(secret, "", name))])
             return list(users)
         finally:
             client.close()

@@ -25,7 +25,10 @@
 - `savings_lines`: what routing saved, in words
 - `price_truth`: whether providers bill the prices that we reckon with
 - `ledger_desk`: all of it in a running sidecar
-- `budgets`: how budgets stand, and what their money costs
+- `budgets`: how budgets stand, as rows
+- `budget_lines`: the same on a terminal
+- `budget_gauges`: and as gauges
+- `budget_desk`: and in a running sidecar
 - `unlisted`: calls of what the configuration does not list
 - `chains`: what comes after calls, as a line
 - `profiled`: which labels of a table are a profile's, as a line

@@ -1,137 +1,238 @@
-"""How budgets stand, as JSON: of each account in use what is spent, and what its money costs.
+"""How budgets stand: of each account in this period what is spent, reserved and left.
 
-Accounts that are in use in this sidecar are shown, and those of budgets that have but one. What is
-spent is what is folded: of calls of the last second or so nothing is known as yet.
+Read from the store alone, so that it says the same wherever it is asked. What is *spent* is what
+is folded: of calls of the last second or so nothing is known as yet. What is *held* is reserved, or
+lies ready at a sidecar, or is spent and not folded. A user is named where the configuration does,
+and else by the keyed hash that the ledger has.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
-from msgspec.structs import asdict
-
-from router.beliefs.beliefs import Beliefs
-from router.budgets.claims import BudgetClaim
+from bandit.pacing import Price
+from router.budgets.account_names import AccountName, read_names
+from router.budgets.claims import BudgetClaim, account_digest
+from router.budgets.kept_prices import read_prices
 from router.budgets.periods import period_of
-from router.budgets.standings import BudgetStanding, told
-from router.budgets.warnings import BudgetWarning, passed_marks, read_warnings
-from router.budgets.watch import BudgetWatch
-from router.config.budgets import NANO, Budget, BudgetUnit
+from router.budgets.standings import BudgetStanding, as_written, told
+from router.budgets.warnings import BudgetWarning, read_warnings
+from router.config.budgets import Budget, BudgetUnit
 from router.config.compiled import Configuration
-from router.errors import RequestRejected
-from router.net.asgi import Exchange
-from router.policy.callers import Keys
-from telemetry.budget_accounts import BudgetPeriod
+from router.decision.units import user_hash
+from router.policy.hints import short_name
+from telemetry import keys
+from telemetry.budget_accounts import BudgetPeriod, read_debited
 from telemetry.budget_rows import FoldedSpend, read_folded
-from telemetry.store import Address, StoreErrors, connect
-from telemetry.trouble import trouble_of
+from telemetry.store import Client
 
-TIMEOUT_S = 5.0
 MAX_ROWS = 1000
 """Accounts shown: those of which the greatest part is spent."""
 
 
-class BudgetDesk:
-    """Answers how budgets stand; one for the process."""
+@dataclass(frozen=True, slots=True)
+class AccountRow:
+    """One account; amounts in the integers of its unit."""
 
-    def __init__(self, address: Address, watch: BudgetWatch) -> None:
-        """Ask nothing yet."""
-        self._address, self._watch = address, watch
+    claim: BudgetClaim
+    spent: int  # folded
+    n_calls: int
+    debited: int  # spent or held, as its account has it
+    price: Price | None = None  # of money, where that was worked out
+    warned: tuple[BudgetWarning, ...] = ()
 
-    async def tell(self, exchange: Exchange, beliefs: Beliefs) -> None:
-        """Answer one request: the admin sees all, the key of an app the accounts of that app.
+    @property
+    def held(self) -> int:
+        """What is reserved, or lies ready at a sidecar, or is spent and not folded."""
+        return max(self.debited - self.spent, 0)
 
-        Raises:
-            RequestRejected: the key may not ask that, or the store is away.
-        """
-        configuration = beliefs.configuration
-        own = configuration.derive(Keys).app_or_admin(exchange.headers)
-        claims = self._claims(configuration.budgets)
-        if own is not None:
-            claims = [claim for claim in claims if app_of(claim) == own.name]
-        folded, warned = await asyncio.to_thread(self._read, claims, configuration)
-        rows = [self._row(*one) for one in zip(claims, folded, strict=True)]
-        rows.sort(key=lambda row: -row["spent"] / max(row["limit"], 1e-9))
-        said = warned if own is None else _of(warned, claims)
-        await exchange.respond_json(
-            200,
-            {
-                "budgets": rows[:MAX_ROWS],
-                "n_accounts": len(rows),
-                "warnings": [_told(one) for one in said[:MAX_ROWS]],
-            },
-        )
+    @property
+    def left(self) -> int:
+        """What anybody may still take."""
+        return max(self.claim.limit - max(self.spent, self.debited), 0)
 
-    def _claims(self, budgets: Sequence[Budget]) -> list[BudgetClaim]:
-        """Return the accounts in use, and those of budgets that have but one."""
-        now_s = self._watch.now_s()
-        found = {account: watched.claim for account, watched in self._watch.watched.items()}
-        for budget in budgets:
-            if not budget.each:
-                account = BudgetPeriod(
-                    budget.digest, *period_of(budget.span, budget.timezone, now_s)
-                )
-                found[account] = BudgetClaim(budget, account, budget.limit)
-        return [claim for claim in found.values() if claim.ends_s > now_s]
-
-    def _read(
-        self, claims: Sequence[BudgetClaim], configuration: Configuration
-    ) -> tuple[list[FoldedSpend], list[BudgetWarning]]:
-        try:
-            with closing(connect(self._address, timeout_s=TIMEOUT_S)) as client:
-                accounts = [claim.account for claim in claims]
-                folded = read_folded(client, configuration.store.shards, accounts)
-                return folded, read_warnings(client)
-        except StoreErrors as error:
-            message = f"the store: {trouble_of(error).shown}; try again"
-            raise RequestRejected("store_away", message) from None
-
-    def _row(self, claim: BudgetClaim, folded: FoldedSpend) -> dict[str, Any]:
-        budget, account = claim.budget, claim.account
-        solved = self._watch.prices.solved.get(account)
-        price = self._watch.prices.price_of(claim)
+    def as_json(self) -> dict[str, Any]:
+        """Return it as it is shown; money in USD."""
+        claim, budget, price = self.claim, self.claim.budget, self.price
         return {
-            **told(claim, BudgetStanding(spent=folded.amount)),
-            "begins_at_s": account.start_s,
+            **told(claim, BudgetStanding(spent=self.spent)),
+            "held": as_written(self.held, budget.unit),
+            "left": as_written(self.left, budget.unit),
+            "calls": self.n_calls,
+            "timezone": budget.timezone,
+            "begins_at_s": claim.account.start_s,
             "ends_at_s": claim.ends_s,
             "hard": budget.is_hard,
             "on_spent": budget.on_spent.value,
-            "calls": folded.n_calls,
-            "warned": passed_marks(folded.amount, claim.limit),
-            "pace": None
-            if price is None
-            else {
-                "price": price.low,
-                "price_high": price.high,
-                "p_low": price.p_low,
-                "target_usd_per_call": None if solved is None else solved.target_usd,
-                "calls_expected": None if solved is None else solved.calls,
-            },
+            "warned": [{"percent": w.percent, "at": _rfc3339(w.at_s)} for w in self.warned],
+            "pace": price and {"price": price.low, "price_high": price.high, "p_low": price.p_low},
         }
 
 
-def app_of(claim: BudgetClaim) -> str | None:
-    """Return the app whose budget an account is; None where it is not of one app alone."""
-    return dict(claim.values).get("app") or claim.budget.scope.get("app")
+@dataclass(frozen=True, slots=True)
+class BudgetTable:
+    """The accounts of this period, the most used first."""
+
+    rows: tuple[AccountRow, ...] = ()
+    more: int = 0  # accounts that are not in `rows`
+    warnings: tuple[BudgetWarning, ...] = ()  # of the last 40 days, the latest first
+    known: tuple[BudgetClaim, ...] = ()  # all accounts of now and lately
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as one object."""
+        return {
+            "budgets": [row.as_json() for row in self.rows],
+            "more": self.more,
+            "warnings": [_warning(one) for one in self.warnings[:MAX_ROWS]],
+        }
 
 
-def _of(warned: Sequence[BudgetWarning], claims: Sequence[BudgetClaim]) -> list[BudgetWarning]:
-    names = {(claim.budget.name, f"{claim.account.digest:016x}") for claim in claims}
-    return [one for one in warned if (one.budget, one.account) in names]
+@dataclass(frozen=True, slots=True)
+class Only:
+    """Whose accounts are shown: None: anybody's."""
+
+    app: str | None = None
+    user: frozenset[str] | None = None  # by name or keyed hash
+    tag: str | None = None
+
+    def admits(self, claim: BudgetClaim) -> bool:
+        """Return whether an account is one of those."""
+        scope = {**claim.budget.scope, **dict(claim.values)}
+        return (
+            self.app in (None, scope.get("app"))
+            and self.tag in (None, scope.get("tag"))
+            and (self.user is None or scope.get("user") in self.user)
+        )
 
 
-def _told(warning: BudgetWarning) -> dict[str, Any]:
+ANYBODY = Only()
+
+
+def read_budgets(
+    client: Client, configuration: Configuration, *, now_s: float, only: Only = ANYBODY
+) -> BudgetTable:
+    """Return how the budgets of a configuration stand.
+
+    Args:
+        now_s: epoch seconds, by the store's clock.
+
+    Raises:
+        redis.RedisError: the store is away.
+    """
+    if not configuration.budgets:
+        return BudgetTable()
+    known = [own for own in accounts_of(client, configuration, now_s=now_s) if only.admits(own)]
+    claims = [claim for claim in known if claim.account.start_s <= now_s < claim.ends_s]
+    folded = read_folded(client, configuration.store.shards, [one.account for one in claims])
+    ranked = sorted(
+        zip(claims, folded, strict=True), key=lambda one: -one[1].amount / max(one[0].limit, 1)
+    )
+    shown, names = ranked[:MAX_ROWS], {(c.budget.name, account_hex(c)) for c in known}
+    said = [w for w in read_warnings(client) if only == ANYBODY or (w.budget, w.account) in names]
+    rows = _rows(client, shown, said, now_s=now_s)
+    return BudgetTable(tuple(rows), len(ranked) - len(shown), tuple(said), tuple(known))
+
+
+def _rows(
+    client: Client,
+    shown: Sequence[tuple[BudgetClaim, FoldedSpend]],
+    said: Sequence[BudgetWarning],
+    *,
+    now_s: float,
+) -> Iterator[AccountRow]:
+    debited = read_debited(client, [claim.account for claim, _ in shown])
+    money = [c.account.digest for c, _ in shown if c.budget.unit is BudgetUnit.MONEY]
+    prices = read_prices(client, money, now_s=now_s)
+    warned: dict[tuple[str, int], list[BudgetWarning]] = {}
+    for one in sorted(said, key=lambda one: one.percent):
+        warned.setdefault((one.account, one.start_s), []).append(one)
+    for (claim, spend), taken in zip(shown, debited, strict=True):
+        yield AccountRow(
+            claim,
+            spend.amount,
+            spend.n_calls,
+            taken,
+            prices.get(claim.account.digest),
+            tuple(warned.get((account_hex(claim), claim.account.start_s), ())),
+        )
+
+
+def accounts_of(
+    client: Client, configuration: Configuration, *, now_s: float
+) -> Iterator[BudgetClaim]:
+    """Yield the accounts that were used in this period, and those of budgets that have but one.
+
+    Accounts of periods that ended lately are among them.
+
+    Raises:
+        redis.RedisError: the store is away.
+    """
+    by_name = {budget.name: budget for budget in configuration.budgets if budget.each}
+    for budget in configuration.budgets:
+        if not budget.each:
+            period = BudgetPeriod(budget.digest, *period_of(budget.span, budget.timezone, now_s))
+            yield BudgetClaim(budget, period, budget.limit)
+    if not by_name:
+        return
+    users = user_names(client, configuration)
+    for name in read_names(client):
+        own = by_name.get(name.budget)
+        if own is not None and _is_of(name, own):
+            values = {f: users.get(v, v) if f == "user" else v for f, v in name.values}
+            yield BudgetClaim(own, name.account, own.limit_of(values), tuple(values.items()))
+
+
+def _is_of(name: AccountName, budget: Budget) -> bool:
+    """Return whether an account is one of a budget as it is now: else unit or span were others."""
+    fields = tuple(field for field, _ in name.values)
+    keyed = [value for _, value in name.values]
+    return fields == budget.each and name.digest == account_digest(budget, keyed)
+
+
+def user_names(client: Client, configuration: Configuration) -> dict[str, str]:
+    """Return the users that the configuration names, by the keyed hashes that accounts have.
+
+    Raises:
+        redis.RedisError: the store is away.
+    """
+    secret = client.get(keys.SECRET)
+    if not secret:
+        return {}
+    names = {*configuration.users, *(h.user for h in configuration.key_holders.values() if h.user)}
+    for budget in configuration.budgets:
+        if budget.each == ("user",):
+            names |= set(budget.instead)
+    out = {}
+    for name in names:
+        short = short_name(name)
+        for app in ("",) if short in configuration.users else configuration.apps:
+            out[user_hash(secret, app, short).hex()] = short
+    return out
+
+
+def account_hex(claim: BudgetClaim) -> str:
+    """Return an account's digest as warnings have it."""
+    return f"{claim.account.digest:016x}"
+
+
+def _warning(warning: BudgetWarning) -> dict[str, Any]:
     unit = BudgetUnit(warning.unit)
     return {
-        **asdict(warning),
-        "spent": _amount(warning.spent, unit),
-        "limit": _amount(warning.limit, unit),
+        "budget": warning.budget,
+        "account": warning.account,
+        "period": warning.period,
+        "start_s": warning.start_s,
+        "ends_s": warning.ends_s,
+        "unit": warning.unit,
+        "percent": warning.percent,
+        "spent": as_written(warning.spent, unit),
+        "limit": as_written(warning.limit, unit),
+        "at_s": warning.at_s,
     }
 
 
-def _amount(amount: int, unit: BudgetUnit) -> float | int:
-    """Return an amount as it is written: USD, tokens or calls."""
-    return amount / NANO if unit is BudgetUnit.MONEY else amount
+def _rfc3339(at_s: float) -> str:
+    return datetime.fromtimestamp(at_s, UTC).isoformat().replace("+00:00", "Z")

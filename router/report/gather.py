@@ -30,6 +30,7 @@ from router.config.watch import read_kept
 from router.errors import ConfigError
 from router.policy.standing import usual_strategy
 from router.report import views
+from router.report.budgets import BudgetTable, read_budgets
 from router.report.catalog import catalog_warnings
 from router.report.costs import availability_rows, list_cost_rows, published_prices
 from router.report.episodes import episode_section
@@ -47,6 +48,8 @@ from telemetry.reader import NO_RATERS, RaterCounts, Reader, fates_of_references
 from telemetry.store import Address, Client, StoreErrors, connect, open_store, probe
 from telemetry.trouble import StoreTrouble, trouble_of
 
+NO_BUDGETS = BudgetTable()
+
 
 @dataclass(slots=True)
 class Report:
@@ -59,6 +62,7 @@ class Report:
     calibration: dict[str, Any] | None = None  # how often predictions held
     raters: RaterCounts = NO_RATERS
     store: StoreTrouble | None = None  # why it does not do what it is asked
+    budgets: BudgetTable = NO_BUDGETS
     memory: MemoryUse | None = None  # of the store, as a worker measured it last
     missing: list[str] = field(default_factory=list)
     bad_input: str = ""
@@ -68,7 +72,7 @@ class Report:
         """Return the report as one object."""
         others = [{"category": u.category, "name": u.name, "calls": u.calls} for u in self.unlisted]
         jobs = {"audit": self.audit, "calibration": self.calibration}
-        raters = {"raters": self.raters._asdict()}
+        raters = {"raters": self.raters._asdict(), "budgets": self.budgets.as_json()}
         store = self.store.as_json() if self.store is not None else None
         memory = self.memory.as_json() if self.memory is not None else None
         rest = {"store": store, "memory": memory, "missing": self.missing}
@@ -193,6 +197,7 @@ def _fill(
             {int(digest, 16): name for digest, name in names.items()}
             | views.names_of(configuration),
         )
+        report.budgets = read_budgets(client, configuration, now_s=time.time())
         doubts = find_doubts(
             client, configuration.catalog, n_shards=n_shards, now_s=time.time(), file=file
         )

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from bandit.report import ReportRow
 from router.beliefs.damage import REPAIR
+from router.report.budget_lines import budget_lines
 from router.report.chains import chain_line
 from router.report.costs import availability_lines, list_cost_lines, published_lines
 from router.report.episodes import episode_lines, episode_table
@@ -80,6 +81,8 @@ def print_report(report: Report, to: Console | None = None) -> None:
         to.print(line, highlight=False, markup=False)
     for line in _savings_lines(report.posteriors.get("savings")):
         to.print(line, highlight=False, markup=False)
+    for line in budget_lines(report.budgets, now_s=time.time(), with_warnings=True):
+        to.print(line, highlight=False, markup=False, emoji=False, soft_wrap=True)
     for line in profile_lines(report.posteriors.get("profiles", [])):
         to.print(line, highlight=False, markup=False)
     for line in report.posteriors.get("agreements", []):
