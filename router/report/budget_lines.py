@@ -8,14 +8,14 @@ from zoneinfo import ZoneInfo
 
 from rich.cells import cell_len, set_cell_size
 
-from router.budgets.claims import BudgetClaim
+from router.budgets.claims import NO_USER, BudgetClaim
 from router.budgets.standings import as_written
 from router.budgets.warnings import BudgetWarning
 from router.config.budgets import BudgetUnit
 from router.report.budgets import AccountRow, BudgetTable, account_hex
 
 MOST_LINES = 8
-MOST_LABEL = 32
+MOST_LABEL = 48
 CELLS = 10
 """Of a bar."""
 
@@ -41,7 +41,7 @@ def _lines(table: BudgetTable, now_s: float, with_warnings: bool) -> Iterator[st
 
 def _label(claim: BudgetClaim) -> str:
     """Return an account's name: its budget's, and of whom it is."""
-    of = ", ".join(value or f"no {field}" for field, value in claim.values)
+    of = ", ".join(value or NO_USER for _, value in claim.values)
     whole = f"{claim.budget.name} ({of})" if of else claim.budget.name
     label = "".join(c if c.isprintable() else "?" for c in whole)
     fits = cell_len(label) <= MOST_LABEL

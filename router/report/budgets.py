@@ -189,6 +189,8 @@ def _is_of(name: AccountName, budget: Budget) -> bool:
     """Return whether an account is one of a budget as it is now: else unit or span were others."""
     fields = tuple(field for field, _ in name.values)
     keyed = [value for _, value in name.values]
+    if not all(value or field == "user" for field, value in name.values):
+        return False  # calls that name nothing of it do not count there
     return fields == budget.each and name.digest == account_digest(budget, keyed)
 
 
