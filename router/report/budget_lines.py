@@ -75,7 +75,7 @@ def _warnings(table: BudgetTable, now_s: float) -> Iterator[str]:
         claim = known.get(warning.account)
         if claim is not None and _is_today(warning, claim, now_s):
             of = warning.account, warning.start_s
-            last[of] = max(last.get(of, warning), warning, key=lambda one: one.percent)
+            last[of] = max(last.get(of, warning), warning, key=lambda one: (one.at_s, one.percent))
     for warning in list(last.values())[:MOST_LINES]:
         claim = known[warning.account]
         at = datetime.fromtimestamp(warning.at_s, ZoneInfo(claim.budget.timezone))
