@@ -192,18 +192,14 @@ class BudgetSpent(DispatchError):
 
     code = "budget_spent"
 
-    def __init__(self, told: Mapping[str, Any]) -> None:
+    def __init__(self, told: Mapping[str, Any], message: str) -> None:
         """Make it.
 
         Args:
-            told: `budget`, `scope`, `per`, `unit`, `limit`, `spent`, `left` and `resets_at`
-                (RFC 3339).
+            told: as `router/budgets/standings.py` tells of a claim, with `may_come_to`.
         """
         self.told = dict(told)
-        super().__init__(
-            f"budget {told['budget']} is used up: {told['spent']} of {told['limit']} "
-            f"{told['unit']} spent; it begins anew at {told['resets_at']}"
-        )
+        super().__init__(message)
 
 
 class BudgetAway(DispatchError):

@@ -14,6 +14,7 @@ from router.beliefs.keeper import Keeper
 from router.budgets.allowances import Allowances
 from router.budgets.exploring import ExploringCeilings
 from router.budgets.rate_allowances import RateAllowances
+from router.budgets.turned_away import Turnings
 from router.budgets.watch import BudgetWatch
 from router.config.compiled import Configuration
 from router.config.watch import WatchedFile
@@ -162,6 +163,7 @@ class Sidecar:
             ExploringCeilings(self.allowances),
         )
         decider = Decider(contexts)
+        turnings = Turnings(metrics.budgets_refused)
         spending = Spending(
             self.allowances,
             self.writer,
@@ -173,7 +175,7 @@ class Sidecar:
                 is_off=lambda: self.keeper.off,
             ),
             is_off=lambda: self.keeper.off,
-            refused=metrics.budgets_refused,
+            turnings=turnings,
         )
         self.watch = BudgetWatch(
             address,
@@ -183,7 +185,9 @@ class Sidecar:
             beliefs=lambda: self.keeper.current,
             now_s=lambda: store_clock.now_ms() / 1000,
             warned=metrics.budgets_warned,
+            turnings=turnings,
         )
+        spending.folded = self.watch.folded
         self.ledger = LedgerDesk(address, lambda: self.keeper.current.configuration, file)
         self.calls = Calls(
             decider,

@@ -46,7 +46,7 @@ EXPLAINED = (
 )
 SPENT_TOP = "pm:spent:top"  # hash, pruned after days: table:day -> names with rows of their own
 TAG_NAMES = "pm:spent:tags"  # hash, permanent, bounded: digest of a tag, in hex -> key=value
-BUDGET_WARNED = "pm:budget:warned"  # hash, pruned after 40 days: account:start:percent -> warning
+BUDGET_WARNED = "pm:budget:warned"  # hash, pruned after 40 days: account:start:percent:limit -> it
 BUDGET_PRICES = "pm:budget:prices"  # hash, pruned of accounts that ended: digest -> price and pace
 BUDGET_NAMES = "pm:budget:names"  # hash, pruned a day after a period: digest:user -> account's name
 ENDED = "pm:ended"  # hash, pruned after 40 days: producer -> where its journal ended, and when

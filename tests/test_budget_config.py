@@ -50,7 +50,10 @@ def problems(budgets: str) -> str:
         ("{per: day, usd: 1, role: nobody}", "no such role"),
         ("{per: day, usd: 1, strategy: cheap}", "no such strategy"),
         ("{per: day, usd: 1, app: batch, tag: matter=1}", "no app of it declares a tag"),
-        ("{per: day, usd: 1, tag: client=1}", "write the tag as it is booked: matter=…"),
+        ("{per: day, usd: 1, tag: client=1}", "write the tag as it is booked: matter=NAME"),
+        ("{per: day, usd: 1, tag: matter}", "write each, for an account of every matter"),
+        ("{per: day, usd: 1, tag: matter=each}", "or one of them: matter=NAME"),
+        ("{per: day, usd: 1, tag: each, instead: {matter: 2}}", "matter=NAME"),
         ("{per: day, usd: 1, instead: {alice: 2}}", "one field of the budget must say each"),
         ("{per: day, calls: 1, user: each, instead: {alice: 2.5}}", "write a whole number"),
         ("{per: day, usd: 1, hard: true, on_spent: cheapest}", "hard is never exceeded"),
@@ -93,6 +96,18 @@ def test_each_user_has_an_account_and_some_have_more() -> None:
     assert [c.limit for c in found.values()] == [20_000_000_000, 1_000_000_000, 1_000_000_000]
     assert len({c.account.digest for c in found.values()}) == 3
     assert found[None].values == (("user", ""),)
+    assert (found[None].note, found["bob"].note) == ("calls that name no user", "")
+
+
+@pytest.mark.parametrize(("field", "value"), [("tag", "matter=7"), ("role", "coder")])
+def test_where_each_tag_or_role_has_an_account_calls_without_one_have_none(
+    field: str, value: str
+) -> None:
+    budgets = compiled(f"  x: {{{field}: each, app: each, per: day, usd: 1}}\n").budgets
+    said = {**NOTHING, "app": "chat"}
+    assert find_claims(budgets, said, user_key="", at_s=NOON) == ()
+    (claim,) = find_claims(budgets, {**said, field: value}, user_key="", at_s=NOON)
+    assert dict(claim.values) == {field: value, "app": "chat"}
 
 
 def test_a_day_has_as_many_hours_as_the_calendar_of_its_zone_says() -> None:

@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import yaml
 from conftest import Provider, Sidecar, endpoint, learning, serving
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 from structlog.testing import capture_logs
 
 from bandit.draws import LEARNING, Law
@@ -28,7 +30,8 @@ from router.budgets.periods import period_of
 from router.budgets.prices import MoneyPrices
 from router.budgets.solving import SolvedPrice, solve_price
 from router.budgets.standings import BudgetStanding
-from router.budgets.warnings import KEPT_S, passed_marks, prune, read_warnings
+from router.budgets.turned_away import Turnings
+from router.budgets.warnings import KEPT_S, passed_marks, prune, read_warnings, warning_of
 from router.budgets.watch import LINGER_S, BudgetWatch
 from router.config.budgets import Budget, BudgetSpan, BudgetUnit, OnSpent
 from router.config.compiled import Configuration, compile_text
@@ -365,6 +368,7 @@ class Watched:
         self.accounts, self.prices = Accounts(*claims), MoneyPrices()
         self.now_s = BEGINS_S + 1.0
         self.warned: Counter[tuple[str, str]] = Counter()
+        self.turnings = Turnings(Counter())
         self.client = connect(address)
         self.watch = BudgetWatch(
             address,
@@ -374,6 +378,7 @@ class Watched:
             beliefs=lambda: self.beliefs,
             now_s=lambda: self.now_s,
             warned=self.warned,
+            turnings=self.turnings,
         )
 
     def fold(self, amount: int, n_calls: int, account: BudgetPeriod = HOUR) -> None:
@@ -412,6 +417,60 @@ def test_half_four_fifths_and_all_of_a_budget_are_warned_of_once_by_one_sidecar(
     assert watched.warned == {("all", "50"): 1, ("all", "80"): 1, ("all", "100"): 1}
     assert not other.warned
     assert [one.percent for one in read_warnings(watched.client)] == [100, 80, 50]
+
+
+def test_under_another_limit_the_warnings_come_again(watched: Watched) -> None:
+    watched.fold(NANO * 9 // 10, 1)
+    watched.look(1)
+    watched.accounts.claims = [structs.replace(claim(), limit=10 * NANO)]
+    watched.look(2)
+    watched.fold(NANO * 6, 1)
+    watched.look(3)
+
+    said = [(one.percent, one.limit // NANO) for one in read_warnings(watched.client)]
+    assert sorted(said) == [(50, 1), (50, 10), (80, 1)]
+    assert watched.warned == {("all", "50"): 2, ("all", "80"): 1}
+
+
+def test_what_a_version_before_warned_of_is_not_warned_of_again(watched: Watched) -> None:
+    old = warning_of(claim(), 50, NANO // 2, at_s=BEGINS_S)
+    watched.client.hset(keys.BUDGET_WARNED, old.old_field, msgspec.json.encode(old))
+    watched.fold(NANO * 9 // 10, 1)
+    watched.look(1)
+
+    assert watched.warned == {("all", "80"): 1}
+    assert set(watched.client.hgetall(keys.BUDGET_WARNED)) == {
+        old.field.encode(),
+        f"{old.account}:{old.start_s}:80:{NANO}".encode(),
+    }
+    assert old in read_warnings(watched.client)
+
+
+def test_a_budget_that_refuses_the_calls_it_is_for_is_warned_of_as_used_up(
+    watched: Watched,
+) -> None:
+    watched.fold(NANO * 7 // 10, 1)
+    watched.turnings.note(claim(), NANO // 2, granted=0)
+    watched.look(1)
+    assert 100 not in {one.percent for one in read_warnings(watched.client)}, "larger than any"
+    watched.turnings.note(claim(), NANO // 4, granted=NANO // 2)
+    watched.look(2)
+    assert 100 not in {one.percent for one in read_warnings(watched.client)}, "only held"
+
+    watched.turnings.note(claim(), NANO * 2 // 5, granted=NANO // 2)
+    with capture_logs() as lines:
+        watched.look(3)
+        watched.look(4)
+    (line,) = lines
+    assert (line["percent"], line["spent"]) == (100, NANO * 7 // 10)
+    assert line["event"] == "a budget has too little left for calls"
+
+
+def test_from_four_fifths_on_any_refusal_says_that_a_budget_is_used_up(watched: Watched) -> None:
+    watched.fold(NANO - 1000, 1)
+    watched.turnings.note(claim(), 2000, granted=0)
+    watched.look(1)
+    assert watched.warned["all", "100"] == 1
 
 
 def test_warnings_name_no_user(address: Address) -> None:

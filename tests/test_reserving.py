@@ -337,10 +337,12 @@ async def test_a_look_tells_a_new_process_that_an_account_is_spent(
         assert told(of, allowances.standing(of)) == {
             "budget": "all",
             "scope": {},
+            "note": "",
             "per": "day",
             "unit": "tokens",
             "limit": 100,
             "spent": 100,
+            "held": 0,
             "left": 0,
             "resets_at": resets_at(of),
         }
@@ -370,7 +372,7 @@ async def test_nobody_is_granted_less_than_nothing_or_another_number_of_amounts(
 async def test_what_no_limit_allows_is_refused_without_a_word(address: Address) -> None:
     of = claim(100)
     async with reserving(address) as allowances:
-        with pytest.raises(BudgetSpent, match="0 of 100 tokens"):
+        with pytest.raises(BudgetSpent, match="has 100 tokens left"):
             await reserve(allowances, of, 2**60)
         assert allowances.standing(of).n_words == 0
 

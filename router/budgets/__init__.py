@@ -20,6 +20,7 @@ In reading order:
 - `solving`: the price of money at which what is left lasts
 - `prices`: what money costs calls now
 - `kept_prices`, `pacing`: what the store keeps of it, and how accounts come along
+- `turned_away`: calls that budgets refused
 - `warnings`: half, four fifths or all of a budget is spent
 - `account_names`: what accounts of one value each are called, for all to show
 - `watch`: the task that looks at all of it, once a second

@@ -22,8 +22,9 @@ from msgspec import Struct
 
 from router.budgets.claims import BudgetClaim, Claims
 from router.budgets.holdings import AccountClaim, AccountWord, HeldAccount, Holdings
-from router.budgets.standings import BudgetStanding, told
+from router.budgets.standings import BudgetStanding
 from router.budgets.take_line import STOP_S, TakeLine
+from router.budgets.told import refused
 from router.errors import BudgetAway, BudgetSpent, DispatchError
 from telemetry.allowances import LEASE_S, RETRY_PART, BudgetReservation
 from telemetry.budget_accounts import MAX_AMOUNT, TakeAnswer
@@ -144,22 +145,28 @@ class Allowances:
             if reservation is None:
                 account.allowance.charge(amount)
             else:
+                account.granted = max(account.granted, reservation.amount)
                 account.allowance.settle(reservation, amount)
             self._tend(account, now_s)
 
-    async def look(self, claims: Claims) -> None:
-        """Hear what accounts have left of which nothing is known here, within `SOFT_S`."""
+    async def look(self, claims: Claims, *, afresh: bool = False) -> None:
+        """Hear what accounts have left of which nothing is known here, within `SOFT_S`.
+
+        Args:
+            afresh: also of those that were heard before, and within `HARD_S`: nobody is kept
+                waiting by that but who asked how they stand.
+        """
         words = []
         now_s = self._clock()
         for claim in claims:
-            if self.standing(claim).free is None:
+            if afresh or self.standing(claim).free is None:
                 account = self._held.account(claim)
                 if account.word is None and account.allowance.may_ask(0, now_s):
                     self._say(account, now_s)
                 if account.word is not None:
                     words.append(account.word.done)
         if words:
-            await asyncio.wait(words, timeout=SOFT_S)
+            await asyncio.wait(words, timeout=HARD_S if afresh else SOFT_S)
 
     def listen(self, claim: BudgetClaim) -> None:
         """Have it known soon what an account has left, and go on so while this is called."""
@@ -191,12 +198,11 @@ class Allowances:
 
     def standing(self, claim: AccountClaim) -> BudgetStanding:
         """Return how an account stands, by what is known here."""
-        account = self._held.live.get(claim.account)
-        if account is not None:
-            return _standing(account, claim.limit)
-        spent, n_words, debited = self._held.parked(claim) or (0, 0, None)
-        free = claim.limit - debited if debited is not None else None
-        return BudgetStanding(spent=spent, debited=debited, free=free, n_words=n_words)
+        return self._held.standing(claim)
+
+    def granted(self, claim: AccountClaim) -> int:
+        """Return the largest amount that a call reserved here in an account."""
+        return self._held.granted(claim)
 
     # -- a call ------------------------------------------------------------------------------------
 
@@ -226,7 +232,7 @@ class Allowances:
             return None
         if is_unknown:
             return BudgetAway(claim.budget.name, is_hard=claim.is_hard)
-        return BudgetSpent(told(claim, _standing(account, claim.limit)))
+        return refused(claim, account.standing(claim.limit), amount)
 
     async def _granted(
         self, account: HeldAccount, amount: int, *, may_refuse: bool
@@ -327,7 +333,9 @@ class Allowances:
             allowance.miss(word.asked, now_s)
         else:
             is_forgotten = answer.is_old and allowance.heard is None
-            account.told = account.told if answer.is_old else word.overrun
+            if not answer.is_old:
+                account.told = word.overrun
+                account.recorded = word.asked.mine + answer.granted
             own = allowance.hear(word.asked, answer, now_s)
             if is_forgotten:
                 self._recall(account)
@@ -382,18 +390,3 @@ def _from_free(account: HeldAccount, amount: int, now_s: float) -> BudgetReserva
     if amount > account.allowance.limit:
         return None
     return account.allowance.reserve(amount, now_s)
-
-
-def _standing(account: HeldAccount, limit: int) -> BudgetStanding:
-    """Return how an account stands under a limit; one may change from claim to claim."""
-    allowance, heard = account.allowance, account.allowance.heard
-    debited = allowance.limit - heard.free if heard is not None else None
-    return BudgetStanding(
-        spent=allowance.spent,
-        held=allowance.reserved + allowance.free,
-        untold=account.untold,
-        debited=debited,
-        free=limit - debited if debited is not None else None,
-        n_words=allowance.seq,
-        is_unknown=allowance.is_unknown,
-    )

@@ -33,5 +33,10 @@ class Bound(Struct, frozen=True):
         return math.ceil(most) if math.isfinite(most) else self.amount
 
 
+def amount_of(amount: int | Bound) -> int:
+    """Return what is reserved."""
+    return amount.amount if isinstance(amount, Bound) else amount
+
+
 ONE_CALL = Bound(1)
 """Where calls are counted."""

@@ -12,7 +12,8 @@ from telemetry.budget_accounts import BudgetPeriod
 from telemetry.digests import digest8
 
 NO_VALUE = ""
-"""Of calls that name no user, tag or role: together they are one more value."""
+"""The user of calls that name none: together they have one more account."""
+NO_USER = "calls that name no user"
 
 
 class BudgetClaim(Struct, frozen=True):
@@ -23,6 +24,11 @@ class BudgetClaim(Struct, frozen=True):
     limit: int
     values: tuple[tuple[str, str], ...] = ()  # of the fields that are `each`; shown, never stored
     user_key: str = ""  # in place of the user's name, where it is stored
+
+    @property
+    def note(self) -> str:
+        """Whose account it is, where its values do not say so; empty: they do."""
+        return NO_USER if ("user", NO_VALUE) in self.values else ""
 
     @property
     def is_hard(self) -> bool:
@@ -47,6 +53,9 @@ def find_claims(
 ) -> Claims:
     """Return the accounts that a call counts in.
 
+    Where every value has an account of its own calls without one have none; but those that name no
+    user share one, as else whoever names nobody would have no limit.
+
     Args:
         said: of each of `SCOPES` what the call has; None: nothing.
         user_key: what its user is told by in an account's digest, so that it tells nobody who
@@ -56,8 +65,14 @@ def find_claims(
     return tuple(
         _claim(budget, said, user_key, at_s)
         for budget in budgets
-        if all(value == EACH or said[field] == value for field, value in budget.scope.items())
+        if all(_holds(field, value, said) for field, value in budget.scope.items())
     )
+
+
+def _holds(field: str, value: str, said: Mapping[str, str | None]) -> bool:
+    if value == EACH:
+        return field == "user" or bool(said[field])
+    return said[field] == value
 
 
 def _claim(

@@ -12,6 +12,7 @@ import struct
 from collections.abc import Callable
 from typing import Protocol
 
+from router.budgets.standings import BudgetStanding
 from telemetry.allowances import LEASE_S, BudgetAllowance, BudgetReservation
 from telemetry.budget_accounts import BudgetPeriod, TakeAsked
 
@@ -23,7 +24,7 @@ there."""
 WORST_CASES = 4
 """How many of the dearest calls fit into a lease at least: so a store that is away, or slow, stops
 nobody at once."""
-_PARKED = struct.Struct("<qqq?")
+_PARKED = struct.Struct("<qqqq?")
 _KEY = struct.Struct("<QIQ")
 
 
@@ -73,8 +74,10 @@ class HeldAccount:
         "allowance",
         "claim",
         "due_s",
+        "granted",
         "largest",
         "n_open",
+        "recorded",
         "timer",
         "told",
         "unbacked",
@@ -90,6 +93,8 @@ class HeldAccount:
         self.due_s = 0.0  # when the timer goes off, if there is one
         self.n_open = 0  # grants that are not settled
         self.largest = 0  # amount that a call asked for
+        self.granted = 0  # the largest that was reserved for a call
+        self.recorded = allowance.spent  # by this process, as the account last had it
         self.told = 0  # of the overrun, in all
         self.unbacked = 0  # what open grants go for without a reservation
 
@@ -110,6 +115,22 @@ class HeldAccount:
         wanted = max(2 * allowance.drawn, WORST_CASES * self.largest)
         allowance.lease = min(wanted, allowance.limit)
         return allowance.ask(now_s, amount)
+
+    def standing(self, limit: int) -> BudgetStanding:
+        """Return how the account stands under a limit; one may change from claim to claim."""
+        allowance, heard = self.allowance, self.allowance.heard
+        debited = allowance.limit - heard.free if heard is not None else None
+        return BudgetStanding(
+            spent=allowance.spent,
+            held=allowance.reserved + allowance.free,
+            untold=self.untold,
+            debited=debited,
+            free=limit - debited if debited is not None else None,
+            n_words=allowance.seq,
+            is_unknown=allowance.is_unknown,
+            ready=allowance.free,
+            others=max(debited - self.recorded, 0) if debited is not None else 0,
+        )
 
     @property
     def untold(self) -> int:
@@ -171,7 +192,7 @@ class Holdings:
         """Return the account of a claim, with the claim's limit."""
         account = self.live.get(claim.account)
         if account is None:
-            spent, seq, _ = self.parked(claim) or (0, 0, None)
+            spent, seq, _, granted = self.parked(claim) or (0, 0, None, 0)
             self._drop(claim)
             allowance = BudgetAllowance(
                 self.holder,
@@ -183,9 +204,33 @@ class Holdings:
                 seq=seq,
             )
             account = self.live[claim.account] = HeldAccount(claim, allowance)
+            account.granted = granted
         else:
             account.follow(claim)
         return account
+
+    def standing(self, claim: AccountClaim) -> BudgetStanding:
+        """Return how an account stands, by what is known here."""
+        account = self.live.get(claim.account)
+        if account is not None:
+            return account.standing(claim.limit)
+        spent, n_words, debited, _ = self.parked(claim) or (0, 0, None, 0)
+        if debited is None:
+            return BudgetStanding(spent=spent, n_words=n_words)
+        return BudgetStanding(
+            spent=spent,
+            debited=debited,
+            free=claim.limit - debited,
+            n_words=n_words,
+            others=max(debited - spent, 0),
+        )
+
+    def granted(self, claim: AccountClaim) -> int:
+        """Return the largest amount that a call reserved here in an account."""
+        account = self.live.get(claim.account)
+        if account is not None:
+            return account.granted
+        return (self.parked(claim) or (0, 0, None, 0))[-1]
 
     def park(self, account: HeldAccount, now_s: float) -> None:
         """Keep of an account that is at rest what a later one goes on from."""
@@ -195,19 +240,22 @@ class Holdings:
         if now_s < claim.ends_s + KEPT_S:
             heard = allowance.heard
             debited = allowance.limit - heard.free if heard else 0
-            kept = allowance.spent, allowance.seq, debited, heard is not None
+            kept = allowance.spent, allowance.seq, debited, account.granted, heard is not None
             place = self._parked.setdefault(claim.ends_s, {})
             self.n_parked += _key(claim) not in place
             place[_key(claim)] = _PARKED.pack(*kept)
         self._forget(now_s)
 
-    def parked(self, claim: AccountClaim) -> tuple[int, int, int | None] | None:
-        """Return what a parked one spent, the number of its last word, and what all had then."""
+    def parked(self, claim: AccountClaim) -> tuple[int, int, int | None, int] | None:
+        """Return what is known of a parked one: None if nothing is.
+
+        What it spent, the number of its last word, what all had then, and its largest reservation.
+        """
         data = self._parked.get(claim.ends_s, {}).get(_key(claim))
         if data is None:
             return None
-        spent, seq, debited, is_heard = _PARKED.unpack(data)
-        return spent, seq, debited if is_heard else None
+        spent, seq, debited, granted, is_heard = _PARKED.unpack(data)
+        return spent, seq, debited if is_heard else None, granted
 
     def _drop(self, claim: AccountClaim) -> None:
         gone = self._parked.get(claim.ends_s, {}).pop(_key(claim), None)

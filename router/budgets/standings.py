@@ -21,24 +21,48 @@ class BudgetStanding(Struct, frozen=True):
     free: int | None = None  # for anybody, as last heard; below 0: the limit is exceeded
     n_words: int = 0  # said to the account by this process
     is_unknown: bool = False  # the store is away, or waits for what it forgot
+    ready: int = 0  # of `held`, what is free in this process: a call may have it
+    others: int = 0  # spent or held by everybody else, as last heard
+    folded: int | None = None  # spent by all, as it was last looked at; None: not yet
 
     @property
     def spent_by_all(self) -> int:
         """What is spent or held by all, without what this process holds itself."""
         return max((self.debited or 0) + self.untold - self.held, self.spent)
 
+    @property
+    def known_spent(self) -> int:
+        """What all have spent; what others hold counts as that, until it is looked at."""
+        if self.folded is None:
+            return self.others + self.spent
+        return max(self.spent, self.folded)
+
+    @property
+    def known_held(self) -> int:
+        """What is reserved for calls under way, or lies ready at others; spent, too, till told."""
+        taken = self.others + self.spent + self.held - self.ready
+        return max(taken - self.known_spent, 0)
+
+    def left_of(self, limit: int) -> int:
+        """Return what a call may come to here; never below 0."""
+        return max(limit - self.known_spent - self.known_held, 0)
+
 
 def told(claim: BudgetClaim, standing: BudgetStanding) -> dict[str, Any]:
-    """Return what callers and people are told of a claim: money in USD, `left` never below 0."""
-    spent = standing.spent_by_all
+    """Return what callers and people are told of a claim: money in USD.
+
+    `left` is `limit` - `spent` - `held`, and never below 0.
+    """
     return {
         "budget": claim.budget.name,
         "scope": {**claim.budget.scope, **dict(claim.values)},
+        "note": claim.note,
         "per": claim.budget.span.value,
         "unit": claim.budget.unit.value,
         "limit": _amount(claim, claim.limit),
-        "spent": _amount(claim, spent),
-        "left": _amount(claim, max(claim.limit - spent, 0)),
+        "spent": _amount(claim, standing.known_spent),
+        "held": _amount(claim, standing.known_held),
+        "left": _amount(claim, standing.left_of(claim.limit)),
         "resets_at": resets_at(claim),
     }
 

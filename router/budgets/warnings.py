@@ -1,5 +1,8 @@
 """Warnings that a budget is half, four fifths or wholly spent: said once, by one sidecar.
 
+Once of each limit, that is: under another one they are said again. That it is wholly spent is also
+said of one that has too little left for the calls that it is there for (`turned_away`).
+
 Who first writes one into the store says it; there it stays for 40 days to be shown. No user is
 named in it, nor in the line of the log.
 """
@@ -43,6 +46,11 @@ class BudgetWarning(Struct, frozen=True):
     @property
     def field(self) -> str:
         """What it is kept under; there is one of each."""
+        return f"{self.account}:{self.start_s}:{self.percent}:{self.limit}"
+
+    @property
+    def old_field(self) -> str:
+        """What it was kept under by versions that gave each mark one warning, of any limit."""
         return f"{self.account}:{self.start_s}:{self.percent}"
 
 
@@ -86,7 +94,18 @@ class WarningBook:
         pipeline = client.pipeline(transaction=False)
         for one in wanted:
             pipeline.hsetnx(keys.BUDGET_WARNED, one.field, msgspec.json.encode(one))
-        fresh = [one for one, new in zip(wanted, pipeline.execute(), strict=True) if new]
+        for one in wanted:
+            pipeline.hget(keys.BUDGET_WARNED, one.old_field)
+        replies = pipeline.execute()
+        each = zip(wanted, replies[: len(wanted)], replies[len(wanted) :], strict=True)
+        fresh = []
+        for one, is_new, old in each:
+            known = _parse(old) if is_new else None
+            if known is not None and known.limit == one.limit:  # said by a version before
+                client.hset(keys.BUDGET_WARNED, one.field, old)
+                client.hdel(keys.BUDGET_WARNED, one.old_field)
+            elif is_new:
+                fresh.append(one)
         now_s = wanted[0].at_s
         if fresh and now_s - self._pruned_s >= PRUNE_EVERY_S:
             self._pruned_s = now_s
@@ -98,7 +117,7 @@ def announce(warning: BudgetWarning, claim: BudgetClaim) -> None:
     """Say a warning in the log."""
     values = {name: value for name, value in claim.values if name != "user"}
     log.warning(
-        "a budget is spent" if warning.percent >= 100 else "a budget is being spent",
+        _words(warning),
         budget=warning.budget,
         percent=warning.percent,
         spent=warning.spent,
@@ -109,19 +128,29 @@ def announce(warning: BudgetWarning, claim: BudgetClaim) -> None:
     )
 
 
+def _words(warning: BudgetWarning) -> str:
+    if warning.percent < MARKS[-1]:
+        return "a budget is being spent"
+    is_spent = warning.spent >= warning.limit
+    return "a budget is spent" if is_spent else "a budget has too little left for calls"
+
+
 def read_warnings(client: Client) -> list[BudgetWarning]:
     """Return what is kept, the latest first; what cannot be read is left out.
 
     Raises:
         redis.RedisError: the store is away.
     """
-    out = []
-    for text in client.hvals(keys.BUDGET_WARNED):
-        try:
-            out.append(msgspec.json.decode(text, type=BudgetWarning))
-        except msgspec.MsgspecError:
-            continue
-    return sorted(out, key=lambda one: (-one.at_s, one.field))
+    found = map(_parse, client.hvals(keys.BUDGET_WARNED))
+    known = [one for one in found if one is not None]
+    return sorted(known, key=lambda one: (-one.at_s, one.field))
+
+
+def _parse(text: bytes | None) -> BudgetWarning | None:
+    try:
+        return msgspec.json.decode(text or b"", type=BudgetWarning)
+    except msgspec.MsgspecError:
+        return None
 
 
 def prune(client: Client, *, now_s: float) -> None:
@@ -132,6 +161,6 @@ def prune(client: Client, *, now_s: float) -> None:
     """
     known = read_warnings(client)
     young = [one for one in known[:MAX_WARNINGS] if one.at_s > now_s - KEPT_S]
-    gone = [one.field for one in known[len(young) :]]
+    gone = [name for one in known[len(young) :] for name in (one.field, one.old_field)]
     if gone:
         client.hdel(keys.BUDGET_WARNED, *gone)

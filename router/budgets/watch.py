@@ -26,7 +26,9 @@ from router.budgets.pacing import AccountPaces
 from router.budgets.prices import MoneyPrices
 from router.budgets.solving import SolvedPrice, solve_price
 from router.budgets.standings import BudgetStanding
+from router.budgets.turned_away import TurnedAway, Turnings
 from router.budgets.warnings import (
+    MARKS,
     BudgetWarning,
     WarningBook,
     announce,
@@ -67,7 +69,9 @@ class WatchedAccount:
     claim: BudgetClaim
     folded: FoldedSpend = NOTHING_FOLDED
     solved_for: tuple[object, ...] = ()
-    said: set[int] = field(default_factory=set)  # marks for which there is a warning
+    said: set[tuple[int, int]] = field(default_factory=set)  # limits and marks that were warned of
+    turned_away: TurnedAway | None = None
+    reserved: int = 0  # in this process, where a call was turned away
     is_named: bool = False  # in the store, where its digest alone would not tell what it is
 
 
@@ -93,6 +97,7 @@ class BudgetWatch:
         beliefs: Callable[[], Beliefs],
         now_s: Callable[[], float],
         warned: Counter[tuple[str, str]],
+        turnings: Turnings,
     ) -> None:
         """Follow none yet.
 
@@ -100,12 +105,13 @@ class BudgetWatch:
             prices: where calls look what money costs.
             now_s: returns epoch seconds by the store's clock.
             warned: by budget and percent, how many warnings were said here.
+            turnings: calls that budgets turned away.
         """
         self.watched: dict[BudgetPeriod, WatchedAccount] = {}
         self.paces = AccountPaces()
         self._address, self._accounts, self.prices = address, accounts, prices
         self._n_shards, self._beliefs, self.now_s = n_shards, beliefs, now_s
-        self._warned = warned
+        self._warned, self._turnings = warned, turnings
         self._book = WarningBook()
         self._names = AccountNames()
         self._client: Client | None = None
@@ -154,6 +160,17 @@ class BudgetWatch:
         self.prices.solved = MappingProxyType({**alive, **solved})
         self.prices.kept = MappingProxyType(self.paces.prices(now_s))
 
+    def folded(self, account: BudgetPeriod) -> int | None:
+        """Return what is folded of an account, as it was last looked at; None: it was not."""
+        known = self.watched.get(account)
+        if known is None or known.folded is NOTHING_FOLDED:
+            return None
+        return known.folded.amount
+
+    def standing(self, claim: BudgetClaim) -> BudgetStanding:
+        """Return how an account stands, by what is known in this process alone."""
+        return self._accounts.standing(claim)
+
     def totals(self) -> dict[str, tuple[int, int]]:
         """Return of each budget what its accounts in use here may spend, and what is folded."""
         now_s, found = self.now_s(), dict[str, tuple[int, int]]()
@@ -173,10 +190,17 @@ class BudgetWatch:
                 self.watched[claim.account] = WatchedAccount(claim)
             else:
                 known.claim = claim  # its limit may be another by now
+        for turned in self._turnings.take():
+            own = self.watched.setdefault(turned.claim.account, WatchedAccount(turned.claim))
+            own.turned_away = turned.over(own.turned_away)
         for account in [a for a, w in self.watched.items() if now_s > w.claim.ends_s + LINGER_S]:
             del self.watched[account]
             self.prices.drop(account)
         every = list(self.watched.values())
+        for one in every:
+            if one.turned_away is not None:
+                stands = self._accounts.standing(one.claim)
+                one.reserved = stands.held - stands.ready
         if len(every) <= AT_ONCE:
             return every
         begin = self._turn % len(every)
@@ -233,14 +257,13 @@ class BudgetWatch:
     ) -> list[tuple[BudgetWarning, WatchedAccount]]:
         due: dict[str, tuple[BudgetWarning, WatchedAccount]] = {}
         for one in chosen:
-            spent = one.folded.amount
-            for mark in passed_marks(spent, one.claim.limit):
-                if mark not in one.said:
-                    warning = warning_of(one.claim, mark, spent, at_s=now_s)
+            for mark in _marks(one):
+                if (one.claim.limit, mark) not in one.said:
+                    warning = warning_of(one.claim, mark, one.folded.amount, at_s=now_s)
                     due[warning.field] = warning, one
         fresh = self._book.say_first(client, [warning for warning, _ in due.values()])
         for warning, one in due.values():
-            one.said.add(warning.percent)
+            one.said.add((warning.limit, warning.percent))
         return [due[warning.field] for warning in fresh]
 
     def _solve(self, asked: _PaceAsked, beliefs: Beliefs, now_s: float) -> SolvedPrice | None:
@@ -274,3 +297,14 @@ class BudgetWatch:
                 self.paces.keep(self._client, now_s=self.now_s(), at_once=True)
             finally:
                 self._client.close()
+
+
+def _marks(watched: WatchedAccount) -> list[int]:
+    """Return which marks an account has passed: the last one also by a call that it refuses."""
+    spent, limit = watched.folded.amount, watched.claim.limit
+    marks, turned = passed_marks(spent, limit), watched.turned_away
+    if MARKS[-1] in marks or turned is None:
+        return marks  # most often
+    # What is reserved may be among what is folded, and comes back.
+    is_used_up = turned.is_used_up(max(spent - watched.reserved, 0), limit)
+    return [*marks, MARKS[-1]] if is_used_up else marks

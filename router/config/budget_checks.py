@@ -79,9 +79,16 @@ def _check_tag(at: Place, value: str, apps: list[AppEntry], entries: File) -> Wr
     keys = {app.spend_tag or entries.organisation.spend_tag for app in apps} - {None}
     if not keys:
         yield at, value, "no app of it declares a tag; write spend_tag: matter in the app"
-    elif value != EACH and value.partition("=")[0] not in keys:
-        shown = " or ".join(f"{key}=…" for key in sorted(filter(None, keys)))
-        yield at, value, f"write the tag as it is booked: {shown}"
+        return
+    key, _, name = value.partition("=")
+    if value == EACH or (key in keys and name not in ("", EACH)):
+        return
+    if key in keys and at[-1] == "tag":
+        hint = f"write each, for an account of every {key}, or one of them: {key}=NAME"
+    else:
+        shown = " or ".join(f"{key}=NAME" for key in sorted(filter(None, keys)))
+        hint = f"write the tag as it is booked: {shown}"
+    yield at, value, hint
 
 
 def _check_instead(where: Place, entry: BudgetEntry, entries: File) -> Wrong:

@@ -5,7 +5,7 @@ The same steps serve a call and its dry run; only a call claims its draw in the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -272,8 +272,13 @@ class Decider:
             plan = self._plan(structs.replace(context, route=structs.replace(route, law=None)))
         return planner.server_of(plan)
 
-    def preview(self, context: CallContext) -> dict[str, Any]:
+    def preview(
+        self, context: CallContext, server_of: Callable[[Plan], Endpoint] = planner.server_of
+    ) -> dict[str, Any]:
         """Return what would be decided, and why; nothing is stored or sent.
+
+        Args:
+            server_of: returns who would serve the call; what it raises passes through.
 
         Raises:
             NoCandidates: no endpoint may serve it.
@@ -288,7 +293,7 @@ class Decider:
             if stands_in_for is None and self._ended(context, held, standing) is not None:
                 seed = seed_of(context.unit.key or b"", held)
                 plan, standing = self._plan(structs.replace(context, seed=seed)), None
-        plan = structs.replace(plan, drawn=planner.server_of(plan))
+        plan = structs.replace(plan, drawn=server_of(plan))
         shown = Foreseen(plan, fresh, standing is not None, stands_in_for)
         return told_of(context, shown, off=self.keeper.off)
 

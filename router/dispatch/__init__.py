@@ -14,6 +14,7 @@
 - `beyond_choice`: what a call that explores costs beyond its choice
 - `rates`: what attempts take of the limits of providers
 - `untold`: what attempts come to, also where nobody told what they used
+- `refusing`: what would fit of a call that a budget refuses
 - `spending`: what attempts reserve in budgets, and what they came to there
 - `retries`: the same endpoint again, the next one, or the end
 - `rival`: a second start beside a slow one
@@ -22,6 +23,7 @@
 - `heartbeat`: signs of life while a stream is held
 - `race`: the attempts of one call
 - `asking`: how a call is put to an endpoint, and put again without what need not be sent
+- `foreseeing`: what budgets would say of a call, for dry runs
 - `instead`: what calls go by whose budgets are used up
 - `episodes`: which calls an episode is named by
 - `recent`: what a name was lately known to mean

@@ -28,6 +28,7 @@ from router.dispatch.headers import forward_headers, forward_query, headers_in
 from router.dispatch.held import Hold
 from router.dispatch.intents import Recipient, is_recorded
 from router.dispatch.race import Permit
+from router.dispatch.refusing import least_of
 from router.dispatch.spending import AmountUnknown, CallSpending
 from router.dispatch.time_limits import TimeLimitTable, beside_s, client_s, deadline_s
 from router.endpoints.catalog import Endpoint
@@ -101,7 +102,8 @@ class Asking:
         """Return why nobody was asked: what may pass by itself goes before what will not."""
         if self._refused:
             passing = (one for one in self._refused if not isinstance(one, BudgetSpent))
-            return next(passing, self._refused[0])
+            spent = [one for one in self._refused if isinstance(one, BudgetSpent)]
+            return next(passing, None) or least_of(spent)
         if self._forbidden:
             return NoCandidates(self._forbidden)
         return AllEndpointsFailed([], timed_out=True)

@@ -110,7 +110,7 @@ class Calls:
             BudgetAway,
             RateShareSpent,
         ) as refusal:  # what is refused opens no session
-            self.spending.count_refusal(refusal)
+            self.spending.count_refusal(refusal, context.claims)
             await self.decider.sessions.take_back(context.session, now=context.at.epoch_s)
             raise
 

@@ -10,6 +10,7 @@ from router.config.exclusions import Exclusion
 from router.decision.context import CallContext
 from router.decision.decide import Decider
 from router.decision.held_to import has_instead
+from router.dispatch.foreseeing import ForeseenBudgets
 from router.dispatch.spending import Spending
 from router.errors import BudgetSpent, NoCandidates, RequestRejected
 
@@ -66,13 +67,16 @@ class Instead:
             NoCandidates, BudgetSpent: it would be refused.
         """
         claims = context.claims
-        try:
-            context = await self.settled(context)
-            shown = self._decider.preview(context)
-        except NoCandidates as refusal:
-            await self.after(context, refusal)
-            raise
-        return {**shown, "budgets": self._spending.rows_of(claims)}
+        context = await self.settled(context)
+        while True:
+            foreseen = ForeseenBudgets(self._spending, context, claims)
+            await foreseen.look()
+            try:
+                shown = self._decider.preview(context, foreseen.server_of)
+            except (BudgetSpent, NoCandidates) as refusal:
+                context = await self.after(context, refusal)
+            else:
+                return {**shown, "budgets": foreseen.rows}
 
     async def _under(self, context: CallContext, spent: Claims) -> CallContext:
         try:

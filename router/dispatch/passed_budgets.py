@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from router.budgets.amounts import asked_of, most_nano, most_tokens, no_bound
-from router.budgets.bounds import ONE_CALL, Bound
+from router.budgets.bounds import ONE_CALL, Bound, amount_of
 from router.budgets.claims import BudgetClaim, Claims
 from router.budgets.leaves import Leave
 from router.budgets.rate_allowances import RateGrant
@@ -71,18 +72,35 @@ class PassedBudgets:
         try:
             return await self._reserve(at_s)
         except (BudgetSpent, BudgetAway) as refusal:
-            self._spending.count_refusal(refusal)
+            self._spending.count_refusal(refusal, self._claims)
             raise
 
+    async def preview(self, *, at_s: float) -> list[dict[str, Any]]:
+        """Return how the budgets stand that the request counts in; nothing is reserved.
+
+        Raises:
+            BudgetSpent, NoCandidates: it would be refused.
+        """
+        await self._spending.allowances.look(self._claims, afresh=True)
+        await self._spent()
+        amounts = [amount_of(self._amount(claim, at_s)) for claim in self._claims]
+        self._spending.foresee(self._claims, amounts)
+        return self._spending.rows_of(self._claims, amounts)
+
     async def _reserve(self, at_s: float) -> tuple[Leave | None, Sequence[str]]:
+        spent = await self._spent()
+        amounts = [self._amount(claim, at_s) for claim in self._claims]
+        leave = await self._spending.reserve(self._claims, amounts, self._rates())
+        return leave, [warning_of(claim) for claim in spent]
+
+    async def _spent(self) -> Claims:
+        """Return the budgets that are used up and say what holds instead, if that lets it pass."""
         spent = await self._spending.spent_of(self._claims)
         is_local = self._provider.terms.zone_at(time.time()) == LOCAL
         for claim in spent:
             if claim.budget.on_spent is OnSpent.LOCAL and not is_local:
                 raise self._spending.refusal(claim)
-        amounts = [self._amount(claim, at_s) for claim in self._claims]
-        leave = await self._spending.reserve(self._claims, amounts, self._rates())
-        return leave, [_warning_of(claim) for claim in spent]
+        return spent
 
     def _amount(self, claim: BudgetClaim, at_s: float) -> int | Bound:
         unit = claim.budget.unit

@@ -26,7 +26,7 @@ from router.dialects.request import CallRequest
 from router.dialects.stored import HAVE_PATHS, StoredId, StoredKind, left_behind
 from router.dispatch.admitted import kept_nowhere, require_bounds, require_permitted
 from router.dispatch.passed import Passed
-from router.dispatch.passed_budgets import of_passed
+from router.dispatch.passed_budgets import PassedBudgets, of_passed
 from router.dispatch.passthrough import Passthrough
 from router.dispatch.prompts import version_digest
 from router.dispatch.takers import nobody_takes, taker
@@ -310,12 +310,6 @@ class Passing:
         )
         claims = of_passed(claims, method=method, path=exchange.path, is_by_id=is_by_id)
         leaves_ids = method == "POST" and any(kind.made_at == exchange.path for kind in StoredKind)
-        if hints.dry_run:
-            rows = self._passthrough.spending.rows_of(claims)
-            foreseen = {**_foreseen(to, opaque.model, ruling), "budgets": rows}
-            await exchange.respond_json(200, foreseen)
-            return
-        self._contexts.keeper.tag_names.note(spend_tag)
         note = partial(self._note, caller.app.name, opaque.kept, to) if leaves_ids else None
         tells_items = configuration.derive(ItemMakers).matter_to(caller.app) and (
             is_by_id or opaque.kept is StoredKind.RESPONSE
@@ -337,6 +331,14 @@ class Passing:
             spend_tag,
             claims,
         )
+        if hints.dry_run:
+            spending, path = self._passthrough.spending, exchange.path
+            budgets = PassedBudgets(spending, passed, to, configuration.catalog, path)
+            rows = await budgets.preview(at_s=at.epoch_s)
+            foreseen = {**_foreseen(to, opaque.model, ruling), "budgets": rows}
+            await exchange.respond_json(200, foreseen)
+            return
+        self._contexts.keeper.tag_names.note(spend_tag)
         await self._passthrough.serve(
             exchange,
             passed,

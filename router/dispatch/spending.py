@@ -7,9 +7,10 @@ the journal before the attempt's outcome is: what is booked counts in its budget
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
+
+from msgspec import structs
 
 from router.budgets.allowances import Allowances
 from router.budgets.amounts import (
@@ -21,13 +22,14 @@ from router.budgets.amounts import (
     usual_nano,
     usual_tokens,
 )
-from router.budgets.bounds import ONE_CALL, Bound
+from router.budgets.bounds import ONE_CALL, Bound, amount_of
 from router.budgets.claims import BudgetClaim, Claims
 from router.budgets.leaves import BegunSpend, Leave, is_bounded
 from router.budgets.rate_allowances import RateGrant
-from router.budgets.standings import told
-from router.budgets.told import row_of
-from router.config.budgets import BudgetUnit
+from router.budgets.standings import BudgetStanding
+from router.budgets.told import does_fit, refused, row_of
+from router.budgets.turned_away import Turnings
+from router.config.budgets import NANO, BudgetUnit
 from router.config.exclusions import Exclusion
 from router.decision.context import CallContext
 from router.decision.held_to import has_instead
@@ -36,9 +38,11 @@ from router.dispatch.attempt import Attempt
 from router.dispatch.beyond_choice import BeyondChoice, is_of_choice
 from router.dispatch.ending import Ending
 from router.dispatch.rates import ProviderLimits
+from router.dispatch.refusing import hint_of
 from router.dispatch.untold import came_to
 from router.endpoints.catalog import Endpoint
 from router.errors import BudgetAway, BudgetSpent, DispatchError
+from telemetry.budget_accounts import BudgetPeriod
 from telemetry.budget_spends import BudgetSpend, spend_record
 from telemetry.writer import Writer
 
@@ -57,18 +61,20 @@ class Spending:
         rates: ProviderLimits,
         *,
         is_off: Callable[[], bool],
-        refused: Counter[tuple[str, str]],
+        turnings: Turnings,
     ) -> None:
         """Make it.
 
         Args:
             rates: the limits of providers, beside the budgets.
             is_off: whether nothing is refused, or goes by other rules, for any budget.
-            refused: by budget and code, how many calls were turned away.
+            turnings: calls that were turned away.
         """
         self.allowances, self.rates = allowances, rates
         self.is_off = is_off
-        self._refused = refused
+        self._turnings = turnings
+        self.folded: Callable[[BudgetPeriod], int | None] = lambda account: None
+        """What is folded of an account; None: that is not known here."""
         self._writer = writer
 
     def of(self, context: CallContext, *, explores: bool = False) -> CallSpending:
@@ -83,19 +89,59 @@ class Spending:
         await self.allowances.look(wanted)
         return tuple(claim for claim in wanted if self.allowances.is_spent(claim))
 
-    def rows_of(self, claims: Claims) -> list[dict[str, Any]]:
-        """Return how these stand, as it is shown."""
-        at = self.allowances
-        return [row_of(one, at.standing(one), is_spent=at.is_spent(one)) for one in claims]
+    def standing(self, claim: BudgetClaim) -> BudgetStanding:
+        """Return how an account stands, by all that is known here."""
+        known = self.allowances.standing(claim)
+        return structs.replace(known, folded=self.folded(claim.account))
+
+    def rows_of(self, claims: Claims, amounts: Sequence[int | None]) -> list[dict[str, Any]]:
+        """Return how these stand for a call that may come to so much, as it is shown."""
+        each, is_spent = zip(claims, amounts, strict=True), self.allowances.is_spent
+        return [row_of(one, self.standing(one), n, is_spent=is_spent(one)) for one, n in each]
+
+    def foresee(self, claims: Claims, amounts: Sequence[int]) -> None:
+        """Look whether a call would be refused that may come to so much; nothing is reserved.
+
+        Raises:
+            BudgetSpent: it would.
+        """
+        for claim, amount in zip(claims, amounts, strict=True):
+            standing = self.standing(claim)
+            if (
+                claim.budget.may_refuse
+                and not self.is_off()
+                and does_fit(claim, standing, amount) is False
+            ):
+                raise refused(claim, standing, amount)
 
     def refusal(self, claim: BudgetClaim) -> BudgetSpent:
         """Return the refusal of a call for a budget that is used up."""
-        return BudgetSpent(told(claim, self.allowances.standing(claim)))
+        return refused(claim, self.standing(claim))
 
-    def count_refusal(self, refusal: DispatchError) -> None:
+    async def refusal_now(
+        self, refusal: BudgetSpent, claims: Claims, amounts: Sequence[int]
+    ) -> BudgetSpent:
+        """Return a refusal that says all that is known of its account.
+
+        Args:
+            amounts: that the call may come to in each.
+        """
+        (n,) = (n for n, one in enumerate(claims) if one.budget.name == refusal.told["budget"])
+        if amounts[n] > claims[n].limit:  # which was known without asking
+            await self.allowances.look((claims[n],))
+        return refused(claims[n], self.standing(claims[n]), amounts[n])
+
+    def count_refusal(self, refusal: DispatchError, claims: Claims) -> None:
         """Count a call that is turned away, where that is for a budget."""
-        if isinstance(refusal, BudgetSpent | BudgetAway):
-            self._refused[refusal.told["budget"], refusal.code] += 1
+        if not isinstance(refusal, BudgetSpent | BudgetAway):
+            return
+        self._turnings.count(refusal.told["budget"], refusal.code)
+        if isinstance(refusal, BudgetSpent) and refusal.told["may_come_to"] is not None:
+            for claim in claims:
+                if claim.budget.name == refusal.told["budget"]:
+                    scale = NANO if claim.budget.unit is BudgetUnit.MONEY else 1
+                    amount = round(refusal.told["may_come_to"] * scale)
+                    self._turnings.note(claim, amount, self.allowances.granted(claim))
 
     async def reserve(
         self, claims: Claims, amounts: Sequence[int | Bound], rates: RateGrant | None
@@ -112,9 +158,12 @@ class Spending:
         if not claims:
             return Leave(None, rates) if rates is not None else None  # most often
         bounds = [amount if isinstance(amount, Bound) else None for amount in amounts]
-        wanted = [amount.amount if isinstance(amount, Bound) else amount for amount in amounts]
+        wanted = [amount_of(amount) for amount in amounts]
         try:
             grant = await self.allowances.reserve(claims, wanted, may_refuse=not self.is_off())
+        except BudgetSpent as refusal:
+            self.release(Leave(None, rates))
+            raise await self.refusal_now(refusal, claims, wanted) from None
         except BaseException:
             self.release(Leave(None, rates))
             raise
@@ -217,7 +266,35 @@ class CallSpending:
         """
         amounts = [self._amount(claim, endpoint) for claim in self._claims]
         rates = self._home.rates.take(endpoint, self._context)
-        return await self._home.reserve(self._claims, amounts, rates)
+        try:
+            return await self._home.reserve(self._claims, amounts, rates)
+        except BudgetSpent as refusal:
+            raise self.with_hint(refusal, endpoint) from None
+
+    def amounts(self, claims: Claims, endpoint: Endpoint) -> list[int]:
+        """Return what an attempt at an endpoint may come to in accounts, each in its unit.
+
+        Raises:
+            AmountUnknown: it is not known, and a hard budget holds.
+        """
+        return [amount_of(self._amount(claim, endpoint)) for claim in claims]
+
+    def with_hint(self, refusal: BudgetSpent, endpoint: Endpoint) -> BudgetSpent:
+        """Return a refusal that says by which limit on its answer a call would fit, if by any."""
+        asked, request = self._asked, self._context.request
+        if asked is None or self._home.is_off():
+            return refusal  # no hard budget was asked for money or tokens
+        rooms = [
+            (claim, self._home.standing(claim).left_of(claim.limit))
+            for claim in self._claims
+            if claim.budget.may_refuse
+        ]
+
+        def fits(wanted: AskedTokens) -> bool:
+            return all(amount_of(self._amount(c, endpoint, wanted)) <= left for c, left in rooms)
+
+        hint = hint_of(asked, request.dialect, endpoint, fits)
+        return BudgetSpent(refusal.told, f"{refusal}; {hint}") if hint else refusal
 
     def is_used_up(self, endpoint: Endpoint) -> bool:
         """Return whether an endpoint takes no more in this minute, as far as is known."""
@@ -258,8 +335,14 @@ class CallSpending:
             return self._beyond.settle(amount)
         return amount
 
-    def _amount(self, claim: BudgetClaim, endpoint: Endpoint) -> int | Bound:
-        """Return what an attempt may come to in an account, in its unit."""
+    def _amount(
+        self, claim: BudgetClaim, endpoint: Endpoint, asked: AskedTokens | None = None
+    ) -> int | Bound:
+        """Return what an attempt may come to in an account, in its unit.
+
+        Args:
+            asked: instead of what the call asks for.
+        """
         unit, context = claim.budget.unit, self._context
         is_hard = claim.budget.is_hard and not self._home.is_off()
         if unit is BudgetUnit.CALLS:
@@ -268,7 +351,7 @@ class CallSpending:
             amount = int(is_bound and not self._is_counted)
             return ONE_CALL if is_hard and amount else amount
         if is_hard:
-            return self._most(unit, endpoint)
+            return self._most(unit, endpoint, asked)
         posterior, task = context.beliefs.place(context.category)
         usual = usual_nano if unit is BudgetUnit.MONEY else usual_tokens
         amount = math.ceil(usual(posterior, task, endpoint))
@@ -276,11 +359,11 @@ class CallSpending:
             return self._beyond.of(amount)
         return amount
 
-    def _most(self, unit: BudgetUnit, endpoint: Endpoint) -> Bound:
+    def _most(self, unit: BudgetUnit, endpoint: Endpoint, asked: AskedTokens | None) -> Bound:
         context = self._context
         if self._asked is None:
             self._asked = asked_of(context.request)
-        tokens = most_tokens_at(self._asked, endpoint)
+        tokens = most_tokens_at(asked or self._asked, endpoint)
         most = tokens.tokens_in + tokens.tokens_out
         if unit is BudgetUnit.MONEY:
             most = most_nano_at(tokens, endpoint, at_s=context.at.epoch_s)

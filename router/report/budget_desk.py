@@ -54,9 +54,11 @@ class BudgetDesk:
         return table.as_json() | {"budgets": [self._row(row) for row in table.rows]}
 
     def _row(self, row: AccountRow) -> dict[str, Any]:
-        """Return a row with the price as it is in force here, if the account is in use here."""
+        """Return a row with the price in force here, and what is spent or ready here."""
         claim, prices = row.claim, self._watch.prices
-        shown = replace(row, price=prices.price_of(claim) or row.price).as_json()
+        price, here = prices.price_of(claim) or row.price, self._watch.standing(claim)
+        spent = max(row.spent, here.spent)
+        shown = replace(row, spent=spent, ready=here.ready, price=price).as_json()
         solved = prices.solved.get(claim.account)
         if solved is not None:
             more = {"target_usd_per_call": solved.target_usd, "calls_expected": solved.calls}

@@ -8,14 +8,14 @@ from zoneinfo import ZoneInfo
 
 from rich.cells import cell_len, set_cell_size
 
-from router.budgets.claims import BudgetClaim
+from router.budgets.claims import NO_USER, BudgetClaim
 from router.budgets.standings import as_written
 from router.budgets.warnings import BudgetWarning
 from router.config.budgets import BudgetUnit
 from router.report.budgets import AccountRow, BudgetTable, account_hex
 
 MOST_LINES = 8
-MOST_LABEL = 32
+MOST_LABEL = 48
 CELLS = 10
 """Of a bar."""
 
@@ -41,7 +41,7 @@ def _lines(table: BudgetTable, now_s: float, with_warnings: bool) -> Iterator[st
 
 def _label(claim: BudgetClaim) -> str:
     """Return an account's name: its budget's, and of whom it is."""
-    of = ", ".join(value or f"no {field}" for field, value in claim.values)
+    of = ", ".join(value or NO_USER for _, value in claim.values)
     whole = f"{claim.budget.name} ({of})" if of else claim.budget.name
     label = "".join(c if c.isprintable() else "?" for c in whole)
     fits = cell_len(label) <= MOST_LABEL
@@ -75,7 +75,7 @@ def _warnings(table: BudgetTable, now_s: float) -> Iterator[str]:
         claim = known.get(warning.account)
         if claim is not None and _is_today(warning, claim, now_s):
             of = warning.account, warning.start_s
-            last[of] = max(last.get(of, warning), warning, key=lambda one: one.percent)
+            last[of] = max(last.get(of, warning), warning, key=lambda one: (one.at_s, one.percent))
     for warning in list(last.values())[:MOST_LINES]:
         claim = known[warning.account]
         at = datetime.fromtimestamp(warning.at_s, ZoneInfo(claim.budget.timezone))

@@ -38,29 +38,23 @@ class AccountRow:
     """One account; amounts in the integers of its unit."""
 
     claim: BudgetClaim
-    spent: int  # folded
+    spent: int  # folded, or by the sidecar that is asked, whichever is more
     n_calls: int
     debited: int  # spent or held, as its account has it
     price: Price | None = None  # of money, where that was worked out
-    warned: tuple[BudgetWarning, ...] = ()
+    warned: tuple[BudgetWarning, ...] = ()  # under the limit of now
+    ready: int = 0  # of `debited`, what lies free at the sidecar that is asked
 
     @property
     def held(self) -> int:
-        """What is reserved, or lies ready at a sidecar, or is spent and not folded."""
-        return max(self.debited - self.spent, 0)
-
-    @property
-    def left(self) -> int:
-        """What anybody may still take."""
-        return max(self.claim.limit - max(self.spent, self.debited), 0)
+        """What is reserved, or lies ready at another sidecar, or is spent and not folded."""
+        return max(self.debited - self.ready - self.spent, 0)
 
     def as_json(self) -> dict[str, Any]:
         """Return it as it is shown; money in USD."""
         claim, budget, price = self.claim, self.claim.budget, self.price
         return {
-            **told(claim, BudgetStanding(spent=self.spent)),
-            "held": as_written(self.held, budget.unit),
-            "left": as_written(self.left, budget.unit),
+            **told(claim, BudgetStanding(others=self.held + self.spent, folded=self.spent)),
             "calls": self.n_calls,
             "timezone": budget.timezone,
             "begins_at_s": claim.account.start_s,
@@ -156,7 +150,11 @@ def _rows(
             spend.n_calls,
             taken,
             prices.get(claim.account.digest),
-            tuple(warned.get((account_hex(claim), claim.account.start_s), ())),
+            tuple(
+                one
+                for one in warned.get((account_hex(claim), claim.account.start_s), ())
+                if one.limit == claim.limit
+            ),
         )
 
 
@@ -189,6 +187,8 @@ def _is_of(name: AccountName, budget: Budget) -> bool:
     """Return whether an account is one of a budget as it is now: else unit or span were others."""
     fields = tuple(field for field, _ in name.values)
     keyed = [value for _, value in name.values]
+    if not all(value or field == "user" for field, value in name.values):
+        return False  # calls that name nothing of it do not count there
     return fields == budget.each and name.digest == account_digest(budget, keyed)
 
 

@@ -63,7 +63,9 @@ def _rows(app: App, accounts: KnownStandings, at_s: float) -> Iterator[dict[str,
         is_used_up = stands.free is not None and stands.free <= 0
         more = {"calls": n_calls} if claim.budget.unit is BudgetUnit.CALLS else {}
         note = why_spent(claim) if is_used_up else ""
-        yield {"app": app.name, **told(claim, stands), **more, "used_up": is_used_up, "note": note}
+        shown = told(claim, BudgetStanding(spent=stands.spent_by_all))  # what is held as well
+        del shown["held"]
+        yield {"app": app.name, **shown, **more, "used_up": is_used_up, "note": note}
 
 
 def with_ceilings(shown: Mapping[str, Any], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from bandit.replay.loop import Loop, Rules
 from router.beliefs.beliefs import believe
 from router.budgets.claims import BudgetClaim
 from router.budgets.standings import BudgetStanding
+from router.budgets.turned_away import Turnings
 from router.budgets.watch import BudgetWatch
 from router.config.compiled import Configuration, compile_text
 from router.decision.context import Moment
@@ -95,6 +96,7 @@ class PacedWorld:
             beliefs=lambda: self.keeper.current,
             now_s=lambda: self.now_s,
             warned=Counter(),
+            turnings=Turnings(Counter()),
         )
         self._client = connect(address)
         self._rows: Terms = cells.from_bytes(b"", b"")
