@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ import httpx
 import numpy as np
 import openai
 import pytest
-from conftest import SHARDS, Provider, Reply, Sidecar, answer, chunks, endpoint, serving
+from conftest import SHARDS, Provider, Reply, Sidecar, answer, chunks, endpoint, listening, serving
 
 from telemetry import events, frames, keys
 from telemetry.budget_accounts import BudgetAccounts, BudgetPeriod
@@ -261,6 +262,22 @@ def test_what_was_sent_and_not_plainly_refused_comes_to_all_that_was_reserved(
 
         assert settled(sidecar) == len(provider.calls) * MOST_TOKENS * is_billed
         assert provider.calls
+
+
+def test_a_connection_that_is_lost_before_an_answer_comes_to_all_that_was_reserved(
+    under: Under, provider: Provider
+) -> None:
+    asked: list[bytes] = []
+
+    def hang_up(connection: socket.socket) -> None:
+        asked.append(connection.recv(65536))
+
+    with listening(hang_up) as url:
+        one = endpoint(provider, "a", base_url=url)
+        with under(one, all={"tokens": 100_000, "hard": True}) as sidecar:
+            assert sidecar.http.post(PATH, json=HELLO).status_code == 503
+
+            assert settled(sidecar) == len(asked) * MOST_TOKENS > 0
 
 
 def test_of_a_message_that_was_cut_it_is_known_what_was_read(
