@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from msgspec import structs
@@ -25,7 +26,9 @@ def hint_of(
     Args:
         fits: says whether a call may be made that asks for so much, and is the same else.
     """
-    limit = asked.most_out or endpoint.output_tokens or endpoint.context_tokens or MOST_ANSWER
+    limit = endpoint.output_tokens or endpoint.context_tokens or MOST_ANSWER
+    if asked.most_out is not None and math.isfinite(asked.most_out):
+        limit = math.floor(asked.most_out)
     if not asked.writes:
         return ""
     largest = _largest(limit, lambda most: fits(structs.replace(asked, most_out=most)))
