@@ -20,8 +20,13 @@ NAMED = ("budgets", "models", "providers", "tasks", "roles", "strategies", "user
 Path_ = tuple[str | int, ...]
 
 
+class WithoutAliases(yaml.CSafeDumper):
+    def ignore_aliases(self, _: Any) -> bool:
+        return True
+
+
 def written(value: Any) -> str:
-    return yaml.dump(value, Dumper=yaml.CSafeDumper, sort_keys=False)
+    return yaml.dump(value, Dumper=WithoutAliases, sort_keys=False)
 
 
 def problems(text: str) -> list[Problem]:
@@ -41,7 +46,7 @@ def whole(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     value: dict[str, Any] = yaml.safe_load(text.replace("/run/secrets/key", "/dev/null"))
     azure = {"deployment": "d", "api_version": "v"}
     value["endpoints"] = [
-        {**each, "auth": {"env": "AZURE_KEY", "header": "x-k", "azure": azure}}
+        {**each, "auth": {"env": "AZURE_KEY", "header": "x-k", "azure": {**azure}}}
         for each in value["endpoints"]
     ]
     value["endpoints"][0]["translate"] = {"from": ["messages"], "drop": ["store"]}

@@ -39,9 +39,16 @@ for _tag, _pattern, _first in (
 ):
     Loader.add_implicit_resolver(f"{CORE}{_tag}", re.compile(rf"(?:{_pattern})\Z"), _first)
 
-PLAIN = re.compile(r"(?!.*^(?:---|\.\.\.))[\w \n./:,'\"#()+=@$~;^\[\]{}-]*\Z", re.A | re.M | re.S)
+_NO_DOCUMENTS, _COMMENT = r"(?!.*^(?:---|\.\.\.))", r"^[ ]*\#[ -\[\]-~]*$"
+_WORDS, _WITHIN = r"[\w \n./:,'\"#()+=@$~;^-]", r"(?<=[\w'\"-])[*%<>|!&`]"
+PLAIN = re.compile(
+    rf"{_NO_DOCUMENTS}(?:(?>{_COMMENT}|{_WORDS}|[\[\]{{}}]|{_WITHIN})*+"
+    rf"|(?>{_COMMENT}|{_WORDS}|{_WITHIN}|\[\]|{{}}|(?<=\w)\?)*+)\Z",
+    re.M | re.S,
+)
 """Texts of which libyaml, where it takes them, makes the same nodes as PyYAML: without tabs,
-escapes, anchors, tags, block scalars and documents, where the two differ here and there."""
+escapes, anchors, tags, block scalars and documents, where the two differ here and there, and
+without a question mark where brackets hold something."""
 _InC: Any = getattr(yaml, "CSafeLoader", None)  # not in every build of PyYAML
 
 

@@ -91,7 +91,7 @@ class PassedBudgets:
         spent = await self._spent()
         amounts = [self._amount(claim, at_s) for claim in self._claims]
         leave = await self._spending.reserve(self._claims, amounts, self._rates())
-        return leave, [warning_of(claim) for claim in spent]
+        return leave, [_warning_of(claim) for claim in spent]
 
     async def _spent(self) -> Claims:
         """Return the budgets that are used up and say what holds instead, if that lets it pass."""

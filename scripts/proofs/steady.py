@@ -43,7 +43,7 @@ from scripts.proofs.steady_world import CALM, ENDPOINTS, SteadyProvider, configu
 from scripts.proofs.told_figures import tell_figures
 from telemetry.store import open_store
 
-PROMPTS, QUICK_PROMPTS = 10_000, 2_000
+PROMPTS, QUICK_PROMPTS = 10_000, 1_200
 PROCESSES = ("first", "second")
 SHOWN = 5
 LEAST_VERSIONS = 5
