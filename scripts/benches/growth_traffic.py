@@ -137,7 +137,9 @@ class Traffic:
         calls["tokens_out"] = self.chance.poisson(TOKENS_OUT, n)
         calls["ttft_us"] = self.chance.exponential(5e4, n) + 2000
         calls["latency_us"] = calls["ttft_us"] + self.chance.exponential(3e4, n)
-        calls["cost_nano"] = 1000 * calls["tokens_in"] + 2000 * calls["tokens_out"]
+        tokens_in: NDArray[np.uint32] = calls["tokens_in"]
+        tokens_out: NDArray[np.uint32] = calls["tokens_out"]
+        calls["cost_nano"] = 1000 * tokens_in + 2000 * tokens_out
         calls["configuration"] = 1
         calls["response"] = self._digests(n)
         referring = np.flatnonzero(self.chance.random(n) < WITH_REFERENCE)

@@ -222,7 +222,8 @@ def _counted(table: LedgerTable, rows: LedgerRows) -> LedgerRows:
     values = rows.values.copy()
     values[:, ROWS] = 0
     rows = LedgerRows(rows.spans, rows.keys, values).summed()
-    apps, n_own = np.unique(rows.keys["app"][rows.keys["name"] != OTHERS], return_counts=True)
+    own: NDArray[np.void] = rows.keys[rows.keys["name"] != OTHERS]
+    apps, n_own = np.unique(own["app"], return_counts=True)
     others = np.zeros(len(apps), dtype=NAMED_KEY)
     others["app"] = apps
     counts = np.zeros((len(apps), N_LEDGER_COLUMNS), dtype=np.int64)

@@ -149,9 +149,10 @@ def _who_has(
             app: {tag: one["calls"] for tag, one in tags.items()}
             for app, tags in count_guesses(mine).items()
         }
+        n_calls: NDArray[np.int64] = others["calls"]
+        of: NDArray[np.uint64] = others["category"]
         categories = {
-            f"{category:016x}": int(others["calls"][others["category"] == category].sum())
-            for category in np.unique(others["category"])
+            f"{category:016x}": int(n_calls[of == category].sum()) for category in np.unique(of)
         }
         out[prompt] = {"first": first, "elsewhere": categories}
     return out

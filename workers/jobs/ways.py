@@ -87,7 +87,8 @@ def count_ways(calls: NDArray[np.void]) -> dict[int, dict[str, int]]:
     speaks[:-1] = starts(rows["nonce"], rows["nonce_rest"])[1:]
     own = rows.compress(speaks)
     apps, place = np.unique(own["app"], return_inverse=True)
-    cells = np.bincount(place * len(CallWay) + own["way"], minlength=len(apps) * len(CallWay))
+    way: NDArray[np.uint8] = own["way"]
+    cells = np.bincount(place * len(CallWay) + way, minlength=len(apps) * len(CallWay))
     return {
         int(app): {way.name.lower(): int(counts[way]) for way in CallWay}
         for app, counts in zip(apps, cells.reshape(len(apps), len(CallWay)), strict=True)
