@@ -77,8 +77,16 @@ def budget_of(table: Recorded, step: float) -> float:
 
 
 def one_run(table: Recorded, seed: int, n_calls: int) -> PacingRun:
-    """Return what came of an hour of calls that arrive at random."""
+    """Return what came of an hour of calls that arrive at random; warnings are meant, and unsaid."""
+    before = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    try:
+        return _one_run(table, seed, n_calls)
+    finally:
+        structlog.configure(**before)
+
+
+def _one_run(table: Recorded, seed: int, n_calls: int) -> PacingRun:
     rng = np.random.default_rng([seed, 11])
     prompts = rng.integers(len(table.prompts), size=n_calls)
     at_s = np.sort(rng.random(n_calls)) * HOUR_S
