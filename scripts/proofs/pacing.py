@@ -77,7 +77,7 @@ def budget_of(table: Recorded, step: float) -> float:
 
 
 def one_run(table: Recorded, seed: int, n_calls: int) -> PacingRun:
-    """Return what came of an hour of calls that arrive at random; warnings are meant, and unsaid."""
+    """Return what came of an hour of calls that arrive at random; its warnings are not said."""
     before = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     try:
