@@ -213,7 +213,7 @@ def test_some_hundred_calls_over_two_processes_stay_where_they_are() -> None:
 
 @pytest.mark.parametrize("kind", list(SteadySabotage))
 def test_what_flips_on_purpose_is_noticed(kind: SteadySabotage) -> None:
-    figures = prove_steady(SteadySettings(60, sabotage=kind))
+    figures = prove_steady(SteadySettings(120, sabotage=kind))
 
     assert figures["faults"] > 0
 
