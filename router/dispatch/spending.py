@@ -126,7 +126,7 @@ class Spending:
         Args:
             amounts: that the call may come to in each.
         """
-        (n,) = (n for n, one in enumerate(claims) if one.budget.name == refusal.told["budget"])
+        n = next(n for n, one in enumerate(claims) if one.budget.name == refusal.told["budget"])
         if amounts[n] > claims[n].limit:  # which was known without asking
             await self.allowances.look((claims[n],))
         return refused(claims[n], self.standing(claims[n]), amounts[n])

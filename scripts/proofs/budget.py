@@ -68,6 +68,8 @@ LONGEST_SILENCE_S = 5.0
 """How long it is waited for something to forget."""
 QUICK_PAUSE_S = 0.003
 """After each reservation, so that a short run lasts long enough to be disturbed."""
+LEAST_RESERVATIONS = 100
+"""Of a process; of fewer no figure says anything."""
 MEASURED = 5_000
 """Reservations at the store that are timed."""
 NANO = 10**9
@@ -322,6 +324,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--reservations", type=int, help=f"of a process; else {RESERVATIONS}")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(argv)
+    if options.reservations is not None and options.reservations < LEAST_RESERVATIONS:
+        parser.error(f"--reservations {options.reservations}: write {LEAST_RESERVATIONS} or more")
     reservations = options.reservations or (QUICK_RESERVATIONS if options.quick else RESERVATIONS)
     pause_s = QUICK_PAUSE_S * min(QUICK_RESERVATIONS / reservations, 1.0)
     runs = run_both(reservations, pause_s=pause_s, at_once=reservations <= QUICK_RESERVATIONS)
