@@ -44,6 +44,8 @@ Nothing here does I/O, reads a clock, owns a random generator or logs. In readin
 - `profile_answers`: answers to the same prompts, and one figure of each endpoint
 - `profile_cells`: figures of one endpoint in one task
 - `profiled`: what such answers advise: pin, route, or ask more
-- `report`: posteriors as rows for people
+- `matrix`: posteriors as rows, by task and endpoint
+- `verdict`: what a comparison by chance shows
+- `report`: the page that people read
 - `replay`: the loop on recorded outcomes
 """

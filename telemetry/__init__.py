@@ -46,6 +46,7 @@ In reading order:
 - `ledger_rows`, `ledger_blocks`: what calls cost, as loose rows and as blocks of closed days
 - `ledger_questions`, `ledger_reading`: what the ledger is asked, and what it says
 - `tag_names`: what tags in it are called, within a bound
+- `trials`: trials and hold-outs, as they lie in the store
 - `saving_state`: sums of what routing saved, as they lie in the store
 - `leases`: who may fold a shard
 - `filling`: many fields or members as few arguments of a script

@@ -83,6 +83,8 @@ class Flag(IntFlag):
     UNANSWERED = 1 << 26  # its call ended with it, and the client got no good answer
     REPORTED = 1 << 27  # the provider told what it cost, be it nothing
     NO_END = 1 << 28  # its call did not end with it: the client left, or another attempt followed
+    ASSIGNED = 1 << 29  # chance assigned its unit to a side, in a trial or beside a hold-out
+    CONTROL = 1 << 30  # to that of the incumbent
     OTHER_MODEL = 32768  # the answer names another model than was asked for
     TRANSLATED = 65536  # the endpoint does not speak the caller's dialect
     THAWED = 16384  # of feedback: what was said of its decision, an old one, was put back before

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from bandit import cells, teaching
 from bandit.evidence import Evidence
 from bandit.families import N_COLUMNS, D, Family, L, Q, R, T, U
+from bandit.matrix import Z90
 from bandit.posterior import Arms, infer
-from bandit.report import Z90
 
 APP, TASK, ENDPOINT = 11, 22, 33
 

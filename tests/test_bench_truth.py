@@ -14,7 +14,7 @@ import structlog
 from bandit import cells
 from bandit.drift import AlarmKind
 from bandit.families import HALF_LIFE_MS, D, Family, Q, U
-from bandit.report import ReportRow
+from bandit.matrix import ReportRow
 from router.beliefs.beliefs import believe
 from scripts.benches import truth, truth_falls
 from scripts.benches.truth import QUICK, conclude, count_alarms, kept, run_row, settings

@@ -27,8 +27,8 @@ from bandit.draws import LEARNING, propensities, tabulate
 from bandit.evidence import Evidence
 from bandit.families import N_COLUMNS, C, Family, L, Q, R, U
 from bandit.hosts import compare
+from bandit.matrix import rows
 from bandit.posterior import Arms, Posterior, infer
-from bandit.report import rows
 from bandit.utility import BALANCED, Objective, Order, best_hosts, mean_utility
 from router.dispatch.chain import WaitedFor
 from router.dispatch.ending import Ending

@@ -25,7 +25,7 @@ from conftest import (
 
 from bandit import cells
 from bandit.families import N_COLUMNS, B, D, Family, Q, U
-from bandit.report import ReportRow
+from bandit.matrix import ReportRow
 from bandit.teaching import MOST_BORROWED_N
 from router.beliefs.beliefs import Beliefs, believe
 from router.beliefs.choices import weigh_all

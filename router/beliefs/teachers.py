@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit.levels import pooled
-from bandit.report import Teacher
+from bandit.matrix import Teacher
 from bandit.teaching import read_teaching
 from router.beliefs.beliefs import Beliefs
 from router.beliefs.kept import Kept, ReleaseNotice

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.report import ReportRow
+from bandit.matrix import ReportRow
 from router.demo.budgeted import budget_line
 from router.demo.client import ClientLedger, DemoSettings
 from router.demo.simulator import fraction

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bandit.report import ReportRow
+from bandit.matrix import ReportRow
 
 SHOWN = 0.005
 """Calls after a call; fewer are 1.00 on the terminal."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from bandit import cells
 from bandit.families import N_COLUMNS
-from bandit.report import ReportRow
+from bandit.matrix import ReportRow
 from router.beliefs.alarms import Alarms
 from router.beliefs.beliefs import Beliefs, believe
 from router.beliefs.keeper import known_review_keys

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bandit.report import ReportRow
+from bandit.matrix import ReportRow
 
 
 def profiled_line(rows: Sequence[ReportRow]) -> str:

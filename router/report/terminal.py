@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bandit.report import ReportRow
+from bandit.matrix import ReportRow
 from router.beliefs.damage import REPAIR
 from router.report.budget_lines import budget_lines
 from router.report.chains import chain_line

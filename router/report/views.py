@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bandit.families import S
-from bandit.report import ReportRow, rows
+from bandit.matrix import ReportRow, rows
 from router.beliefs.beliefs import Beliefs
 from router.beliefs.choices import rows_of
 from router.beliefs.damage import damaged_cells

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bandit import quality
 from bandit.families import Q
-from bandit.report import ReportRow
+from bandit.matrix import ReportRow
 from router.report.views import report_rows
 from scripts.benches.truth_world import SimulatedWorld
 
