@@ -14,7 +14,7 @@ MOST_TASKS = 12
 """Rows of tasks; the others are folded, those that cost least."""
 
 
-class Word(StrEnum):
+class TaskWord(StrEnum):
     """What there is to say of a task, in a word."""
 
     PROVEN = "proven"
@@ -60,7 +60,7 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
-class Sentence:
+class VerdictLine:
     """A verdict in words, with what it is of and what it rests on."""
 
     text: str  # the whole sentence, plain
@@ -84,14 +84,14 @@ class TaskLine:
     incumbent_cost_per_success_usd: float | None
     spent_usd: float  # in the period
     calls: int
-    word: Word
+    word: TaskWord
     why: str = ""  # of the word: one clause
     signals: tuple[Signal, ...] = ()
     verdict: Verdict | None = None  # of its own comparison, where it has one
 
 
 @dataclass(frozen=True, slots=True)
-class Folded:
+class FoldedTasks:
     """Tasks that are not shown."""
 
     tasks: int
@@ -100,7 +100,7 @@ class Folded:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ChangeLine:
     """Something that changed, with its reason and how to take it back."""
 
     at_ms: int
@@ -134,7 +134,7 @@ class Savings:
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class PageTrouble:
     """What needs attention, most urgent first."""
 
     text: str  # "deepinfra: wrong key"
@@ -161,16 +161,16 @@ class Page:
     at_ms: int
     since_ms: int
     scope: str  # in words: "all apps, 7 days", "app shop, task chat"
-    sentences: tuple[Sentence, ...] = ()  # the first is the verdict; others of further apps
+    sentences: tuple[VerdictLine, ...] = ()  # the first is the verdict; others of further apps
     tasks: tuple[TaskLine, ...] = ()  # at most MOST_TASKS, those that cost most
-    folded: Folded | None = None
-    changes: tuple[Change, ...] = ()  # the newest first
+    folded: FoldedTasks | None = None
+    changes: tuple[ChangeLine, ...] = ()  # the newest first
     spent_usd: float = 0.0
     unpriced_calls: int = 0
     calls: int = 0
     budgets: tuple[SpendLine, ...] = ()
     savings: Savings | None = None
-    troubles: tuple[Trouble, ...] = ()
+    troubles: tuple[PageTrouble, ...] = ()
     routers: tuple[RouterLine, ...] = ()
     is_off: bool = False
     notes: tuple[str, ...] = field(default=())  # what is missing, and how to begin

@@ -28,7 +28,7 @@ RETURN_S = 30.0
 UNDONE_S = 8.0
 
 
-class Verdict(IntEnum):
+class BooksVerdict(IntEnum):
     """From best to worst."""
 
     PASS = 0
@@ -103,24 +103,24 @@ class Breach:
     required: bool = True
 
 
-def judge_run(run: FaultRun) -> tuple[Verdict, str]:
+def judge_run(run: FaultRun) -> tuple[BooksVerdict, str]:
     """Return the verdict on one run, and why it is no better."""
     for call in run.calls:
         if call.end in (CallEnd.HANG, CallEnd.CUT, CallEnd.BROKEN):
-            return Verdict.FAIL, f"{call.end}{f': {call.error}' if call.error else ''}"
+            return BooksVerdict.FAIL, f"{call.end}{f': {call.error}' if call.error else ''}"
     breaches = [*_general(run), *_CONDUCT[run.fault](run)]
     required = [b.why for b in breaches if b.required]
     if required:
-        return Verdict.FAIL, required[0]
+        return BooksVerdict.FAIL, required[0]
     failed = next((c for c in run.calls if c.end is CallEnd.ERROR), None)
     if failed is not None and run.fault != 13:
-        return Verdict.SAFE, failed.error
+        return BooksVerdict.SAFE, failed.error
     if breaches:
-        return Verdict.PARTIAL, breaches[0].why
-    return Verdict.PASS, ""
+        return BooksVerdict.PARTIAL, breaches[0].why
+    return BooksVerdict.PASS, ""
 
 
-def worst(verdicts: Sequence[Verdict]) -> Verdict:
+def worst(verdicts: Sequence[BooksVerdict]) -> BooksVerdict:
     """Return what a fault counts as: the worst of its runs."""
     return max(verdicts)
 
