@@ -13,16 +13,16 @@ from scripts.proofs.provider import Cut, ProviderRequest, Send, Step, Wait
 from scripts.proofs.replies import TEXT, WORDS
 from scripts.proofs.verdicts import (
     BookedAttempt,
-    BooksVerdict,
     CallEnd,
     CallView,
     FaultRun,
+    FaultVerdict,
     judge_run,
     worst,
 )
 from scripts.proofs.views import read_leniently
 
-PASS, PARTIAL, SAFE, FAIL = BooksVerdict
+PASS, PARTIAL, SAFE, FAIL = FaultVerdict
 
 
 def rescued(took_s: float = 1.0) -> CallView:
@@ -43,7 +43,7 @@ def run(
     return FaultRun(fault, True, "p", calls, primary, (1.0,) * spare)
 
 
-def verdict(run: FaultRun) -> BooksVerdict:
+def verdict(run: FaultRun) -> FaultVerdict:
     return judge_run(run)[0]
 
 
@@ -87,7 +87,7 @@ def test_a_dead_sidecar_fails_whatever_it_answered() -> None:
     ],
 )
 def test_an_announced_pause_is_to_be_waited_for(
-    primary: tuple[float, ...], call: CallView, expected: BooksVerdict
+    primary: tuple[float, ...], call: CallView, expected: FaultVerdict
 ) -> None:
     assert verdict(run(1, call, primary=primary)) is expected
     scaled = tuple(at / 10 for at in primary)
@@ -96,7 +96,7 @@ def test_an_announced_pause_is_to_be_waited_for(
 
 
 @pytest.mark.parametrize(("n", "expected"), [(4, PASS), (5, FAIL)])
-def test_a_limited_endpoint_is_not_hammered(n: int, expected: BooksVerdict) -> None:
+def test_a_limited_endpoint_is_not_hammered(n: int, expected: FaultVerdict) -> None:
     attempts = tuple(0.5 * i for i in range(n))
 
     assert verdict(run(2, rescued(), primary=attempts, spare=1)) is expected
@@ -188,7 +188,7 @@ ANSWERED = BookedAttempt(at_primary=False, result="OK", final=True, tokens=83, c
     ],
 )
 def test_failed_attempts_are_booked_as_attempts(
-    booked: tuple[BookedAttempt, ...], expected: BooksVerdict
+    booked: tuple[BookedAttempt, ...], expected: FaultVerdict
 ) -> None:
     seen = run(16, rescued(), primary=(0.0, 0.3), spare=1)
 

@@ -36,7 +36,7 @@ from scripts.proofs.fault_player import FaultCase, FaultPlayer
 from scripts.proofs.faults import DOWN, HEALTHY, NAMES, SixteenFaults
 from scripts.proofs.provider import ScriptedProvider
 from scripts.proofs.sidecar import RunningSidecar, sidecar
-from scripts.proofs.verdicts import BooksVerdict, FaultRun, judge_run, worst
+from scripts.proofs.verdicts import FaultRun, FaultVerdict, judge_run, worst
 
 RUNS, QUICK_RUNS = 20, 3
 QUICK_SCALE = 0.1
@@ -48,10 +48,10 @@ BOTH_WAYS = (6,)
 ATTEMPTS_A_CALL, ATTEMPTS_BEYOND = 1.2, 3
 """Where everything is down."""
 WORDS = {
-    BooksVerdict.PASS: "passed",
-    BooksVerdict.PARTIAL: "partial",
-    BooksVerdict.SAFE: "safe",
-    BooksVerdict.FAIL: "failed",
+    FaultVerdict.PASS: "passed",
+    FaultVerdict.PARTIAL: "partial",
+    FaultVerdict.SAFE: "safe",
+    FaultVerdict.FAIL: "failed",
 }
 
 

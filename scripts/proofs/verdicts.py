@@ -28,7 +28,7 @@ RETURN_S = 30.0
 UNDONE_S = 8.0
 
 
-class BooksVerdict(IntEnum):
+class FaultVerdict(IntEnum):
     """From best to worst."""
 
     PASS = 0
@@ -103,24 +103,24 @@ class Breach:
     required: bool = True
 
 
-def judge_run(run: FaultRun) -> tuple[BooksVerdict, str]:
+def judge_run(run: FaultRun) -> tuple[FaultVerdict, str]:
     """Return the verdict on one run, and why it is no better."""
     for call in run.calls:
         if call.end in (CallEnd.HANG, CallEnd.CUT, CallEnd.BROKEN):
-            return BooksVerdict.FAIL, f"{call.end}{f': {call.error}' if call.error else ''}"
+            return FaultVerdict.FAIL, f"{call.end}{f': {call.error}' if call.error else ''}"
     breaches = [*_general(run), *_CONDUCT[run.fault](run)]
     required = [b.why for b in breaches if b.required]
     if required:
-        return BooksVerdict.FAIL, required[0]
+        return FaultVerdict.FAIL, required[0]
     failed = next((c for c in run.calls if c.end is CallEnd.ERROR), None)
     if failed is not None and run.fault != 13:
-        return BooksVerdict.SAFE, failed.error
+        return FaultVerdict.SAFE, failed.error
     if breaches:
-        return BooksVerdict.PARTIAL, breaches[0].why
-    return BooksVerdict.PASS, ""
+        return FaultVerdict.PARTIAL, breaches[0].why
+    return FaultVerdict.PASS, ""
 
 
-def worst(verdicts: Sequence[BooksVerdict]) -> BooksVerdict:
+def worst(verdicts: Sequence[FaultVerdict]) -> FaultVerdict:
     """Return what a fault counts as: the worst of its runs."""
     return max(verdicts)
 
