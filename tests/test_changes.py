@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing
+from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 from conftest import (
@@ -22,11 +25,16 @@ from conftest import (
     until,
 )
 
+from router.beliefs.kept import ReviewKey
 from router.config import watch
+from router.config.compiled import Configuration, compile_text
 from router.endpoints import breaker
+from router.endpoints.rates import begins
 from router.notices import chronicle, troubles
+from router.notices.events import DAY_MS, LEFT_AFTER_MS, ListedEvents, RoomEvents
 from telemetry import changes, keys, routers
 from telemetry.changes import MAX_CHANGES, ChangeRecord, append, change_id, note, read_changes
+from telemetry.embedded import PrivateServer
 from telemetry.routers import (
     GONE_AFTER_MS,
     PRUNED_AFTER_MS,
@@ -36,6 +44,7 @@ from telemetry.routers import (
     read_routers,
 )
 from telemetry.store import Address, connect
+from workers.folding.learner import Learner
 
 
 @pytest.fixture(autouse=True)
@@ -114,8 +123,6 @@ def test_the_stream_and_its_ids_are_bounded(client: Any, monkeypatch: pytest.Mon
 
 
 def _json(one: ChangeRecord) -> bytes:
-    import msgspec
-
     return msgspec.json.encode(one)
 
 
@@ -231,24 +238,60 @@ def _lists(sidecar: Sidecar) -> list[str]:
 
 
 def test_a_configuration_that_another_router_still_goes_by_loses_nobody(
-    provider: Provider, state_dir: Path, address: Address, seen: Any
+    provider: Provider, client: Any
 ) -> None:
-    a, b = (endpoint(provider, name) for name in "ab")
-    file = state_dir / "pointsman.yaml"
-    (state_dir / "2").mkdir()
-    with (
-        serving(config(provider, a), state_dir, address, file=file),
-        serving(config(provider, a), state_dir / "2", address) as other,
-    ):
-        rewrite(state_dir / "2" / "x.yaml", {})
-        until(lambda: len(client_names(seen)) == 2)
-        # The other one goes by the first one's very text.
-        other.app.keeper._configuration = other.app.keeper.current.configuration
-        rewrite(file, config(provider, b))
-        until(lambda: said(seen))
-        time.sleep(0.3)
+    before, after = (_compiled(endpoint(provider, name)) for name in "ab")
+    other = msgspec.structs.replace(word("r2", 1), configuration=_hex(before))
+    events = ListedEvents("r1")
 
-    assert ("newcomer", "b", "is new: it is tried within the room for exploring") in said(seen)
+    assert events.settle(client, before, [other], now_ms=DAY_MS) == []
+    told = events.settle(client, after, [other], now_ms=DAY_MS + 1)
+    assert [(one.kind, one.subject) for one in told] == [("newcomer", "b")]
+
+    # The other one was restarted: nobody says any more that it goes by that.
+    known = changes.read_known(client)
+    assert events.sweep(client, known, now_ms=DAY_MS + LEFT_AFTER_MS - 1) == []
+    (gone,) = events.sweep(client, known, now_ms=DAY_MS + LEFT_AFTER_MS)
+    assert (gone.kind, gone.subject) == ("gone", "a")
+    assert "in_force:" + _hex(before) not in changes.read_known(client)
+
+
+def test_prices_that_come_into_force_with_a_day_are_told_under_the_same_text(
+    provider: Provider, client: Any
+) -> None:
+    prices = [
+        {"input_usd_per_mtok": 1, "output_usd_per_mtok": 2},
+        {"from": "2026-07-02", "input_usd_per_mtok": 0.5, "output_usd_per_mtok": 1},
+    ]
+    same = _compiled(endpoint(provider, "a", prices=prices))
+    morning_ms = int(begins(date(2026, 7, 2)) * 1000)
+    events, late = ListedEvents("r1"), ListedEvents("r2")
+
+    assert events.settle(client, same, [], now_ms=morning_ms - 1) == []
+    assert late.settle(client, same, [], now_ms=morning_ms - 1) == []
+    (told,) = events.settle(client, same, [], now_ms=morning_ms)
+    assert told.text == "input $1 → $0.5, output $2 → $1 a million tokens"
+    assert late.settle(client, same, [], now_ms=morning_ms + 5) == []
+
+
+def test_many_newcomers_are_one_line(provider: Provider, client: Any) -> None:
+    events = ListedEvents("r1")
+    events.settle(client, _compiled(endpoint(provider, "old")), [], now_ms=DAY_MS)
+    many = [endpoint(provider, f"n{i}") for i in range(7)]
+
+    told = events.settle(client, _compiled(endpoint(provider, "old"), *many), [], now_ms=DAY_MS + 1)
+
+    assert [(one.subject, one.text) for one in told] == [
+        ("7 endpoints", "endpoints are new: n0, n1, n2, n3, n4 and 2 more")
+    ]
+
+
+def _compiled(*listed: dict[str, Any]) -> Configuration:
+    return compile_text(yaml.safe_dump({"endpoints": list(listed)}), file="test.yaml")
+
+
+def _hex(configuration: Configuration) -> str:
+    return f"{configuration.version:016x}"[:12]
 
 
 # -- outages ------------------------------------------------------------------------------------
@@ -368,8 +411,7 @@ def test_each_word_of_the_switch_is_told_with_its_way_back(
 ) -> None:
     file = state_dir / "pointsman.yaml"
     with serving(config(provider, endpoint(provider, "a")), state_dir, address, file=file) as s:
-        with suppress(Exception):
-            pointsman("off", "--config", file)
+        pointsman("off", "--config", file)
         s.until(lambda: s.app.keeper.off)
         until(lambda: len(said(seen)) == 1)
         pointsman("off", "--config", file)  # the same word again is no news
@@ -383,15 +425,56 @@ def test_each_word_of_the_switch_is_told_with_its_way_back(
 
 
 def test_a_spent_budget_is_told_without_its_user(
-    provider: Provider, state_dir: Path, address: Address, seen: Any
+    provider: Provider, state_dir: Path, address: Address, seen: Any, learner: Learner
 ) -> None:
-    budgets = {"daily": {"limit": {"usd": 0.000001}, "per": "day", "each": ["user"]}}
+    budgets = {"daily": {"app": "default", "user": "each", "calls": 1, "per": "day"}}
     value = config(provider, endpoint(provider, "a"), budgets=budgets)
     with serving(value, state_dir, address) as sidecar:
-        sidecar.chat(max_tokens=1000, headers={"x-router-user": "anna"})
+        assert sidecar.chat(headers={"x-router-user": "anna"}).status_code == 200
         until(lambda: said(seen), within_s=15)
 
     ((kind, subject, text),) = said(seen)
-    assert (kind, subject) == ("budget", "daily")
-    assert text == "the budget of this day has too little left for calls"
+    assert (kind, subject, read_changes(seen)[0].app) == ("budget", "daily", "default")
+    assert text == "a user's budget of this day is spent"
     assert b"anna" not in b"".join(v for _, f in seen.xrange(keys.CHANGES) for v in f.values())
+
+
+def test_a_spent_room_is_told_once_until_it_holds_a_success_again(
+    provider: Provider, client: Any
+) -> None:
+    key = ReviewKey("shop", "balanced", "", "a")
+    first, second = RoomEvents(), RoomEvents()
+
+    def stands_at(room: float) -> dict[ReviewKey, Any]:
+        return {key: SimpleNamespace(room=room)}
+
+    assert first.settle(client, stands_at(0.5), now_ms=1) == []
+    (told,) = first.settle(client, stands_at(-0.1), now_ms=2)
+    assert (told.kind, told.app, told.subject) == ("budget", "shop", "exploring of shop (balanced)")
+    assert second.settle(client, stands_at(-0.1), now_ms=3) == []
+    assert first.settle(client, stands_at(0.5), now_ms=4) == []
+    assert first.settle(client, stands_at(-0.1), now_ms=5) == []  # it was at its edge
+    for events in (first, second):
+        assert events.settle(client, stands_at(1.5), now_ms=6) == []
+    assert len(second.settle(client, stands_at(0.0), now_ms=7)) == 1
+
+
+# -- a store that is away -----------------------------------------------------------------------
+
+
+def test_a_change_that_a_store_missed_is_told_when_it_is_back(
+    provider: Provider, state_dir: Path, store: PrivateServer, address: Address
+) -> None:
+    file = state_dir / "pointsman.yaml"
+    with (
+        closing(connect(address)) as seen,
+        serving(config(provider, endpoint(provider, "a")), state_dir, address, file=file) as s,
+    ):
+        until(lambda: seen.hget(keys.CHANGES_KNOWN, "configurations"))
+        seen.execute_command("CLIENT", "PAUSE", "3000", "ALL")
+        rewrite(file, config(provider, endpoint(provider, "a"), endpoint(provider, "b")))
+        s.until(lambda: _lists(s) == ["a", "b"])
+        assert s.chat().status_code == 200
+        until(lambda: said(seen), within_s=20)
+
+        assert [(kind, subject) for kind, subject, _ in said(seen)] == [("newcomer", "b")]

@@ -20,6 +20,7 @@ from bandit.report import ChangeKind
 from router.beliefs.keeper import Keeper
 from router.budgets.claims import BudgetClaim
 from router.budgets.warnings import MARKS, BudgetWarning
+from router.config.budgets import EACH
 from router.endpoints.health import Health
 from router.notices.events import IN_FORCE, ListedEvents, RoomEvents, SwitchEvents
 from router.notices.held import LEFT_AFTER_S, HeldTroubles
@@ -52,18 +53,16 @@ class Chronicle:
         health: Health,
         *,
         now_ms: Callable[[], int],
-        troubles: Callable[[], Sequence[RouterTrouble]] = tuple,
     ) -> None:
         """Tell nothing yet.
 
         Args:
             now_ms: epoch milliseconds, by the store's clock.
-            troubles: further ones of this process.
         """
+        self.more_troubles: Callable[[], Sequence[RouterTrouble]] = tuple  # of this process
         self.name = router_name(keeper.current.configuration.server.port)
         self._address, self._keeper, self._now_ms = address, keeper, now_ms
         self._seen = SeenTroubles(keeper, health, now_ms=now_ms)
-        self._more = troubles
         self._listed = ListedEvents(self.name)
         self._switch, self._rooms = SwitchEvents(), RoomEvents()
         self._held = HeldTroubles(self.name)
@@ -85,7 +84,7 @@ class Chronicle:
 
     def troubles(self) -> list[RouterTrouble]:
         """Return what needs attention here now, most urgent first; also without a store."""
-        found = [*self._more(), *self._seen.look(time.monotonic())]
+        found = [*self.more_troubles(), *self._seen.look(time.monotonic())]
         return sorted(found, key=lambda one: not one.is_urgent)
 
     def presence(self) -> RouterPresence:
@@ -107,7 +106,7 @@ class Chronicle:
         now, now_ms, keeper = time.monotonic(), self._now_ms(), self._keeper
         known = _Routers(client, now_ms)
         while self._spent:
-            _log(changes.append(client, [self._spent[0]]))
+            changes.append(client, [self._spent[0]])  # the log has it
             self._spent.popleft()
         current = keeper.current
         _log(self._listed.settle(client, current.configuration, known, now_ms=now_ms))
@@ -166,17 +165,22 @@ class _Routers(Iterable[RouterPresence]):
 
 
 def _spent(warning: BudgetWarning, claim: BudgetClaim) -> ChangeRecord:
+    """Return what is told of a spent account; of users' accounts of a period the first alone."""
+    is_of_user = "user" in claim.budget.each
     values = {name: value for name, value in claim.values if name != "user"}
     of = f" ({', '.join(f'{name} {value}' for name, value in values.items())})" if values else ""
     is_spent = warning.spent >= warning.limit
     what = "is spent" if is_spent else "has too little left for calls"
+    whose = "a user's budget" if is_of_user else "the budget"
+    app = claim.budget.scope.get("app", "")
+    cause = str(warning.start_s) if is_of_user else warning.field
     return ChangeRecord(
-        id=change_id(ChangeKind.BUDGET, warning.budget, warning.field),
+        id=change_id(ChangeKind.BUDGET, warning.budget, cause),
         at_ms=warning.at_s * 1000,
         kind=ChangeKind.BUDGET.value,
         subject=f"{warning.budget}{of}",
-        text=f"the budget of this {warning.period} {what}",
-        app=values.get("app", ""),
+        text=f"{whose} of this {warning.period} {what}",
+        app=values.get("app", "" if app == EACH else app),
     )
 
 
