@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -122,6 +123,27 @@ def test_a_release_and_an_alarm_are_sent_signed_with_their_evidence(
         assert call.headers["x-pointsman-notice"] == call.json["id"]
         assert abs(int(call.headers["x-pointsman-timestamp"]) - time.time()) < 60
         assert call.headers["content-type"] == "application/json"
+
+
+def test_what_the_page_says_of_checking_a_signature_is_so(
+    hook: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (Path(__file__).parent.parent / "docs" / "notices.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    names: dict[str, Any] = {}
+    exec(code, names)
+
+    assert send(Receiver(hook.url("hook"), SECRET.encode()), _notice(), at_s=time.time()) == (
+        Delivery.TAKEN,
+        "204",
+    )
+    (call,) = hook.calls
+    late = {**call.headers, "x-pointsman-timestamp": str(int(time.time()) - 600)}
+    is_ours = names["is_ours"]
+    assert is_ours(SECRET.encode(), call.headers, call.body)
+    assert not is_ours(SECRET.encode(), call.headers, call.body + b" ")
+    assert not is_ours(b"another", call.headers, call.body)
+    assert not is_ours(SECRET.encode(), late, call.body)
 
 
 def test_only_kinds_that_are_wanted_are_sent(

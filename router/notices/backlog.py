@@ -17,7 +17,7 @@ from telemetry.digests import digest8
 from telemetry.store import Client
 
 MOST = 100
-"""Waiting notices of each stream; of more the oldest are dropped."""
+"""WaitingNotice notices of each stream; of more the oldest are dropped."""
 HELD_MS = 30_000
 """How long a sender's word holds: six times as long as a notice may take."""
 FORGOTTEN_MS = 30 * 86_400_000
@@ -33,7 +33,7 @@ return 1
 """
 
 
-class Waiting(NamedTuple):
+class WaitingNotice(NamedTuple):
     """An entry of a stream that was not sent yet."""
 
     stream: str
@@ -77,13 +77,13 @@ class Backlog:
         script = self._client.register_script(_RELEASE)
         script(keys=[keys.notice_sender(self._receiver)], args=[self._owner])
 
-    def read(self, *, now_ms: int) -> list[Waiting]:
+    def read(self, *, now_ms: int) -> list[WaitingNotice]:
         """Return what waits, the oldest first.
 
         Raises:
             redis.RedisError, OSError: the store is away.
         """
-        found: list[Waiting] = []
+        found: list[WaitingNotice] = []
         known: dict[bytes, bytes] = self._client.hgetall(keys.NOTICES)
         for stream in _streams():
             mark = known.get(self._field(stream).encode())
@@ -94,7 +94,7 @@ class Backlog:
         self._note_use(known, now_ms)
         return sorted(found, key=lambda one: one.order)
 
-    def done(self, waiting: Waiting) -> None:
+    def done(self, waiting: WaitingNotice) -> None:
         """Note that a notice was sent, or is not to be.
 
         Raises:
@@ -107,7 +107,7 @@ class Backlog:
         mark = last[0][0] if last else BEGINNING
         self._client.hsetnx(keys.NOTICES, self._field(stream), mark)
 
-    def _read(self, stream: str, mark: str) -> Iterator[Waiting]:
+    def _read(self, stream: str, mark: str) -> Iterator[WaitingNotice]:
         entries = self._client.xrange(stream, f"({mark}", "+", count=MOST + 1)
         if len(entries) > MOST:
             newest = self._client.xrevrange(stream, "+", f"({mark}", count=MOST)
@@ -115,7 +115,7 @@ class Backlog:
             entries = newest[::-1]
         for raw_id, fields in entries:
             entry_id = raw_id.decode()
-            yield Waiting(stream, entry_id, notice_of(stream, entry_id, fields))
+            yield WaitingNotice(stream, entry_id, notice_of(stream, entry_id, fields))
 
     def _field(self, stream: str) -> str:
         return f"{self._receiver}:{_streams()[stream]}"

@@ -15,7 +15,7 @@ from contextlib import closing, suppress
 import structlog
 
 from router.config.notices import NoticesEntry, Receiver
-from router.notices.backlog import Backlog, Waiting
+from router.notices.backlog import Backlog, WaitingNotice
 from router.notices.webhook import Delivery, send
 from telemetry.routers import RouterTrouble
 from telemetry.store import Address, Client, StoreErrors, connect
@@ -111,7 +111,7 @@ class NoticeSender:
             self._backlog = Backlog(client, receiver, self._name) if receiver else None
         return self._backlog
 
-    def _deliver(self, receiver: Receiver, waiting: Waiting, wanted: NoticesEntry) -> bool:
+    def _deliver(self, receiver: Receiver, waiting: WaitingNotice, wanted: NoticesEntry) -> bool:
         """Return whether a notice is done with: sent, not wanted, turned down or too old."""
         notice = waiting.notice
         if notice is None or notice.kind not in wanted.kinds:
