@@ -32,6 +32,7 @@ from router.endpoints import breaker
 from router.endpoints.rates import begins
 from router.notices import chronicle, troubles
 from router.notices.events import DAY_MS, LEFT_AFTER_MS, ListedEvents, RoomEvents
+from router.notices.trials import TrialEvents
 from telemetry import changes, keys, routers
 from telemetry.changes import MAX_CHANGES, ChangeRecord, append, change_id, note, read_changes
 from telemetry.embedded import PrivateServer
@@ -44,6 +45,7 @@ from telemetry.routers import (
     read_routers,
 )
 from telemetry.store import Address, connect
+from telemetry.trials import Trial, TrialState
 from workers.folding.learner import Learner
 
 
@@ -457,6 +459,38 @@ def test_a_spent_room_is_told_once_until_it_holds_a_success_again(
     for events in (first, second):
         assert events.settle(client, stands_at(1.5), now_ms=6) == []
     assert len(second.settle(client, stands_at(0.0), now_ms=7)) == 1
+
+
+# -- trials -------------------------------------------------------------------------------------
+
+
+def test_a_trial_is_told_at_its_beginning_and_at_its_end_by_one_router(client: Any) -> None:
+    first, second = TrialEvents(), TrialEvents()
+    trial = Trial(
+        id="t1", app="shop", strategy="balanced", task="chat", incumbent="a", challenger="b",
+        began_ms=1000, ends_ms=1_782_000_000_000,
+    )  # fmt: skip
+
+    def put(trial: Trial) -> None:
+        client.hset(keys.TRIALS, trial.id, msgspec.json.encode(trial))
+
+    assert first.settle(client) == []
+    put(trial)
+    (began,) = first.settle(client)
+    assert began.text == "a trial began: b against a, half of the sessions each, until 2026-06-21"
+    assert (began.kind, began.app, began.undo) == ("trial", "shop", "pointsman trial stop t1")
+    assert second.settle(client) == first.settle(client) == []
+    put(msgspec.structs.replace(trial, state=TrialState.WON, ended_ms=2000, reason="decided"))
+    (won,) = second.settle(client)
+    assert (won.text, won.at_ms, won.reason) == (
+        "a trial ended with a gain: b against a",
+        2000,
+        "decided",
+    )
+    assert first.settle(client) == []
+    client.delete(keys.TRIALS)
+    first.settle(client)
+    assert changes.read_known(client) == {}
 
 
 # -- a store that is away -----------------------------------------------------------------------

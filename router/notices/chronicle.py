@@ -25,6 +25,7 @@ from router.endpoints.health import Health
 from router.notices.events import IN_FORCE, ListedEvents, RoomEvents, SwitchEvents
 from router.notices.held import LEFT_AFTER_S, HeldTroubles
 from router.notices.presence import presence_of, router_name
+from router.notices.trials import TrialEvents
 from router.notices.troubles import SeenTroubles
 from telemetry import changes, keys, routers
 from telemetry.changes import ChangeRecord, change_id
@@ -65,7 +66,7 @@ class Chronicle:
         self._seen = SeenTroubles(keeper, health, now_ms=now_ms)
         self._listed = ListedEvents(self.name)
         self._switch, self._rooms = SwitchEvents(), RoomEvents()
-        self._held = HeldTroubles(self.name)
+        self._held, self._trials = HeldTroubles(self.name), TrialEvents()
         self._spent: deque[ChangeRecord] = deque(maxlen=MAX_WAITING)
         self._said: tuple[str, frozenset[str]] | None = None  # configuration and troubles
         self._say_at = self._sweep_at = 0.0  # monotonic seconds
@@ -110,9 +111,11 @@ class Chronicle:
             self._spent.popleft()
         current = keeper.current
         _log(self._listed.settle(client, current.configuration, known, now_ms=now_ms))
-        _log(self._switch.settle(client, keeper.switch))
+        _log(self._switch.settle(client, keeper.switch, now_ms=now_ms))
         _log(self._rooms.settle(client, current.choices, now_ms=now_ms))
         presence = self.presence()
+        if now >= self._say_at:
+            _log(self._trials.settle(client))
         self._say(client, presence, now)
         _log(self._held.settle(client, presence.troubles, known, now_ms=now_ms))
         if now >= self._sweep_at:
@@ -147,6 +150,7 @@ class Chronicle:
                     rest_s = AWAY_S
                 except Exception as error:  # whatever it is, the next look may go well
                     log.error("changes could not be looked at", error=type(error).__name__)
+                    rest_s = AWAY_S
             with suppress(*StoreErrors):
                 routers.leave(client, self.name)
 

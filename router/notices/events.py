@@ -155,7 +155,7 @@ class SwitchEvents:
     def __init__(self) -> None:
         self._seen: object = None
 
-    def settle(self, client: Client, switch: Switch) -> list[ChangeRecord]:
+    def settle(self, client: Client, switch: Switch, *, now_ms: int) -> list[ChangeRecord]:
         """Tell a word that is another one than before; return what was told here.
 
         Raises:
@@ -172,7 +172,7 @@ class SwitchEvents:
             told = [
                 ChangeRecord(
                     id=change_id(ChangeKind.SWITCH, SWITCH, str(word.at_ms)),
-                    at_ms=word.at_ms,
+                    at_ms=word.at_ms or now_ms,
                     kind=ChangeKind.SWITCH.value,
                     subject="routing",
                     text=text,
