@@ -33,8 +33,8 @@ class Reason(StrEnum):
     FAILOVER = "failover"  # whose turn it was cannot serve, or did not
     GAIN = "moved for gain"  # a session's draw ended by what its calls to come would gain
     DOMINATED = "moved from worse"  # a slot's ended, as another was shown to be better
-    TRIAL = "trial"  # chance assigned its session to the incumbent's side or the challenger's
     ANEW = "drawn anew"  # its endpoint is gone, or an alarm named it
+    TRIAL = "trial"  # chance assigned its session to the incumbent's side or the challenger's
 
 
 def reason_of(decision: Decision, answered: Endpoint | None = None) -> Reason:
