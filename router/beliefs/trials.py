@@ -19,6 +19,7 @@ from router.beliefs.choices import Choices
 from router.beliefs.kept import Kept, ReleaseNotice, ReviewKey, release_key
 from router.beliefs.review_keys import first_hosts, is_current
 from router.config.compiled import Configuration
+from router.config.levels import parent_of
 from telemetry.digests import digest8
 from telemetry.trials import MAX_HOLDOUT, Trial, TrialState
 
@@ -249,7 +250,8 @@ def keys_of(trial: Trial) -> list[ReviewKey]:
     if trial.is_of_app:
         return []
     at = (trial.app, trial.strategy, trial.model, trial.incumbent, trial.role)
-    keys = [ReviewKey(*at, apart) for apart in ("", trial.task)]
+    apart = dict.fromkeys(("", trial.task, parent_of(trial.task) or ""))
+    keys = [ReviewKey(*at, one) for one in apart]
     return [key for key in keys if is_of(trial, key)]
 
 
