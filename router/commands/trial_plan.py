@@ -46,8 +46,8 @@ def plan_trial(asked: AskedTrial, beliefs: Beliefs, *, now_ms: int) -> Trial:
         )
     if app.entry.locked and asked.task:
         _refuse(
-            f"TASK {asked.task}: app {app.name} is locked, so its episodes are compared as a whole: "
-            f"pointsman trial --app {app.name}"
+            f"TASK {asked.task}: app {app.name} is locked: its episodes are compared as a whole, "
+            f"by pointsman trial --app {app.name}"
         )
     return (
         _of_task(asked, app, beliefs, now_ms)
