@@ -1,4 +1,4 @@
-"""Trials and hold-outs: chance assigns units to a side, exactly, and every record of them says so."""
+"""Trials and hold-outs: chance assigns units to a side, exactly, and every record says so."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from conftest import Provider, Sidecar, endpoint, learning, pointsman, serving, until
 from msgspec import structs
 from test_bandit_law import CLOSE, QUALITY
@@ -219,18 +220,25 @@ def test_what_may_not_be_explored_is_served_as_without_a_trial(state_dir: Path) 
 
 
 def test_calls_that_the_challenger_may_not_serve_are_on_no_side(state_dir: Path) -> None:
+    sites = {"a": "internal", "b": "public"}
+    configuration = configured(
+        state_dir,
+        endpoints=[
+            {"id": n, "model": n, "base_url": f"http://{n}.test/v1", "max_data_class": most}
+            for n, most in sites.items()
+        ],
+        strategies={"quality": {"objective": "quality"}},
+        apps={"default": {"mode": "route", "strategy": "quality", "data_class": "public"}},
+    )
+
     async def play(router: TrialRouter) -> None:
         router.go_by(trial_of(router.configuration))
-        out = router.app.keeper.current.configuration.catalog.by_id["b"].digest
-        breaker = router.decider.health.breakers[out]
-        breaker.open_since = router.now
-        for circuit in breaker.circuits.values():
-            circuit.open_since, circuit.open_until = router.now, router.now + 1e6
         for n in range(30):
-            found = await router.call(session=f"s{n}")
+            found = await router.call(session=f"s{n}", **{"data-class": "internal"})
             assert (found.plan.drawn.id, bits(found)) == ("a", 0)
+        assert bits(await router.call(session="another")) & ASSIGNED
 
-    asyncio.run(play(TrialRouter(guarded(state_dir))))
+    asyncio.run(play(TrialRouter(configuration)))
 
 
 def test_a_won_trial_leaves_a_hold_out_while_its_challenger_is_the_choice(state_dir: Path) -> None:
@@ -400,8 +408,6 @@ def test_a_damaged_trial_is_left_out(client: Any, state_dir: Path) -> None:
 
 
 def written(provider: Provider, state_dir: Path, address: Address, path: Path) -> dict[str, Any]:
-    import yaml
-
     value = {
         "endpoints": [endpoint(provider, "a"), endpoint(provider, "b")],
         "tasks": {"code": None},
@@ -439,64 +445,65 @@ def test_a_trial_from_its_start_to_its_hold_out(
     def verb(*words: object) -> Any:
         return pointsman("trial", *words, "--config", config, environment=environment)
 
-    with serving(value, state_dir, address) as one, learning(state_dir, address):
-        with serving(value, tmp_path / "other", address) as other:
-            until(lambda: client.hlen(keys.STANDINGS))
-            refused = verb("code", "--challenger", "b", "--yes")
-            assert refused.exit_code == 1
-            assert "it could show nothing" in refused.stderr
-            key = ReviewKey("default", "guarded", "", "a").release_keys(["code"])[0]
-            told_traffic(client, key, per_day=2000)
+    with (
+        serving(value, state_dir, address) as one,
+        learning(state_dir, address),
+        serving(value, tmp_path / "other", address) as other,
+    ):
+        until(lambda: client.hlen(keys.STANDINGS))
+        refused = verb("code", "--challenger", "b", "--yes")
+        assert refused.exit_code == 1
+        assert "it could show nothing" in refused.stderr
+        key = ReviewKey("default", "guarded", "", "a").release_keys(["code"])[0]
+        told_traffic(client, key, per_day=2000)
 
-            begun = verb("code", "--challenger", "b", "--yes", "--json")
-            assert begun.exit_code == 0, begun.stderr
-            trial = json.loads(begun.stdout)["trial"]
-            assert (trial["release_key"], trial["challenger"]) == (key, "b")
-            assert 0 < trial["smallest_pp"] < 5
-            assert "the smallest difference" in begun.stderr
-            again = verb("code", "--challenger", "b", "--yes")
-            assert (again.exit_code, trial["id"] in again.stderr) == (1, True)
+        begun = verb("code", "--challenger", "b", "--yes", "--json")
+        assert begun.exit_code == 0, begun.stderr
+        trial = json.loads(begun.stdout)["trial"]
+        assert (trial["release_key"], trial["challenger"]) == (key, "b")
+        assert 0 < trial["smallest_pp"] < 5
+        assert "the smallest difference" in begun.stderr
+        again = verb("code", "--challenger", "b", "--yes")
+        assert (again.exit_code, trial["id"] in again.stderr) == (1, True)
 
-            for sidecar in (one, other):
-                sidecar.until(lambda s=sidecar: choice(s).get("trial") == trial["id"])
-            sides = {}
-            for n in range(60):
-                for call, sidecar in enumerate((one, other, one)):
-                    got = sidecar.chat("auto/code", headers={"x-router-session-id": f"s{n}"})
-                    name = got.headers["x-router-endpoint"]
-                    assert sides.setdefault(n, name) == name, call
-                    if not call:
-                        assert got.headers["x-router-reason"] == "trial"
-            assert 12 < Counter(sides.values())["a"] < 48
-            shown = one.http.get(
-                "/v1/router/decisions", params={"id": got.headers["x-request-id"]}
-            ).json()
-            assert shown["sentence"].startswith("trial: ")
+        for sidecar in (one, other):
+            sidecar.until(lambda s=sidecar: choice(s).get("trial") == trial["id"])
+        sides = {}
+        for n in range(60):
+            for call, sidecar in enumerate((one, other, one)):
+                got = sidecar.chat("auto/code", headers={"x-router-session-id": f"s{n}"})
+                name = got.headers["x-router-endpoint"]
+                assert sides.setdefault(n, name) == name, call
+                if not call:
+                    assert got.headers["x-router-reason"] == "trial"
+        assert 12 < Counter(sides.values())["a"] < 48
+        shown = one.http.get(
+            "/v1/router/decisions", params={"id": got.headers["x-request-id"]}
+        ).json()
+        assert shown["sentence"].startswith("trial: ")
 
-            won = read_trials(client)[trial["id"]]
-            won = structs.replace(won, state=TrialState.WON, ended_ms=won.began_ms + 5)
-            assert change(client, structs.replace(won, reason="gains"))
-            for sidecar in (one, other):
-                sidecar.until(lambda s=sidecar: choice(s).get("current") == "b")
-                sidecar.until(lambda s=sidecar: choice(s).get("holdout") == 0.02)
-            released = [json.loads(e[1][b"release"]) for e in client.xrange(keys.RELEASES)]
-            assert [(r["before"], r["after"], r["reason"]) for r in released] == [
-                ("a", "b", "trial")
-            ]
-            assert "2% of units stay" in verb("list").stdout
+        won = read_trials(client)[trial["id"]]
+        won = structs.replace(won, state=TrialState.WON, ended_ms=won.began_ms + 5)
+        assert change(client, structs.replace(won, reason="gains"))
+        for sidecar in (one, other):
+            sidecar.until(lambda s=sidecar: choice(s).get("current") == "b")
+            sidecar.until(lambda s=sidecar: choice(s).get("holdout") == 0.02)
+        released = [json.loads(e[1][b"release"]) for e in client.xrange(keys.RELEASES)]
+        assert [(r["before"], r["after"], r["reason"]) for r in released] == [("a", "b", "trial")]
+        assert "2% of units stay" in verb("list").stdout
 
-            ended = verb("stop", trial["id"][:6])
-            assert (ended.exit_code, ended.stdout.startswith("trial ")) == (0, True)
-            one.until(lambda: choice(one).get("holdout") == 0.0)
-            assert choice(one)["current"] == "b"
+        ended = verb("stop", trial["id"][:6])
+        assert (ended.exit_code, ended.stdout.startswith("trial ")) == (0, True)
+        one.until(lambda: choice(one).get("holdout") == 0.0)
+        assert choice(one)["current"] == "b"
 
-            second = verb("code", "--challenger", "b", "--yes", "--json")
-            assert second.exit_code == 0, second.stderr
-            named = json.loads(second.stdout)["trial"]["id"]
-            one.until(lambda: choice(one).get("trial") == named)
-            assert verb("stop", named).exit_code == 0
-            one.until(lambda: choice(one).get("trial") != named)
-            assert read_trials(client)[named].reason == "stopped by hand"
+        second = verb("code", "--challenger", "b", "--yes", "--json")
+        assert second.exit_code == 0, second.stderr
+        named = json.loads(second.stdout)["trial"]["id"]
+        one.until(lambda: choice(one).get("trial") == named)
+        assert verb("stop", named).exit_code == 0
+        one.until(lambda: choice(one).get("trial") != named)
+        assert read_trials(client)[named].reason == "stopped by hand"
 
 
 def test_every_record_of_a_units_calls_says_its_side(
