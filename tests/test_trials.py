@@ -21,12 +21,14 @@ from test_endings import Router, configured
 from bandit.assignment import HALF, Assignment, law_under, numbers_under, step_under
 from bandit.draws import Law, Uniforms, draw, propensities, tabulate
 from bandit.steps import CONTROL, TREATED, Step
+from router.beliefs.choices import weigh_all
 from router.beliefs.kept import Kept, ReviewKey
 from router.beliefs.trials import ends_of, of_key, settle, under_trials
 from router.config.compiled import Configuration
 from router.decision.decide import Decision
 from router.decision.shared_draws import StoredDraw
 from router.dispatch.decision_flags import flags_of
+from router.endpoints.breaker import Trouble
 from telemetry import keys
 from telemetry.events import Flag
 from telemetry.store import Address
@@ -287,6 +289,80 @@ def test_an_apps_trial_puts_all_that_an_episode_draws_on_one_side(state_dir: Pat
             assert found[0] & ASSIGNED
 
     asyncio.run(play(TrialRouter(configuration)))
+
+
+def test_a_locked_apps_trial_is_of_episodes_over_their_roles(state_dir: Path) -> None:
+    configuration = configured(
+        state_dir,
+        "a",
+        "b",
+        strategies={"quality": {"objective": "quality"}},
+        tasks={"plan": None, "code": None},
+        roles={"planner": {"tasks": ["plan"]}, "coder": {"tasks": ["code"]}},
+        apps={"default": {"mode": "route", "strategy": "quality", "locked": True}},
+    )
+
+    async def play(router: TrialRouter) -> None:
+        roles = ("planner", "coder")
+        for role in roles:
+            first = await router.call(session="before", role=role)
+            assert first.context.review_key is not None
+            router.keeper.want(first.context.review_key)
+        whole = trial_of(router.configuration, task="")
+        keys_ = [ReviewKey("default", "quality", "", "a", role) for role in roles]
+        router.learn()
+        beliefs = router.keeper.current
+        found = weigh_all(
+            keys_, {}, [beliefs.posterior], router.rows, beliefs.configuration, now_ms=1
+        )
+        beliefs.choices = under_trials(found, {}, {whole.id: whole}, beliefs.configuration)
+        for n in range(40):
+            sides = {bits(await router.call(session=f"s{n}", role=role)) for role in roles}
+            assert len(sides) == 1
+            assert sides < {ASSIGNED, BOTH}
+
+    asyncio.run(play(TrialRouter(configuration)))
+
+
+def test_no_gain_ends_the_draw_of_a_side(state_dir: Path) -> None:
+    async def play(router: TrialRouter) -> None:
+        router.go_by(trial_of(router.configuration))
+        sides = {}
+        for n in range(40):
+            found = await router.call(user=f"u{n}")
+            sides[n] = (found.plan.drawn.id, bits(found))
+        router.wait()
+        router.learn(*[("a", 1.0)] * 400, *[("b", 0.0)] * 400)
+        router.go_by(trial_of(router.configuration))
+        router.wait()
+        for n in range(40):
+            found = await router.call(user=f"u{n}")
+            assert (found.plan.drawn.id, bits(found)) == sides[n]
+            assert found.ended is None
+
+    asyncio.run(play(TrialRouter(guarded(state_dir))))
+
+
+def test_a_stand_ins_calls_are_on_the_side_of_the_unit(state_dir: Path) -> None:
+    async def play(router: TrialRouter) -> None:
+        router.go_by(trial_of(router.configuration))
+        drew = {n: await router.call(session=f"s{n}") for n in range(20)}
+        health, out = router.decider.health, router.configuration.catalog.by_id["b"].digest
+        breaker = health.breakers[out]
+        circuit = breaker.circuits[Trouble.FAILING]
+        breaker.open_since, circuit.open_since, circuit.open_until = router.now, router.now, 1e12
+        health._file(out, router.now)
+        router.now += 120
+        stood_in = 0
+        for n, first in drew.items():
+            found = await router.call(session=f"s{n}")
+            assert bits(found) == bits(first)
+            if found.stands_in_for is not None:
+                stood_in += 1
+                assert found.plan.drawn.id != "b"
+        assert stood_in == sum(first.plan.drawn.id == "b" for first in drew.values()) > 0
+
+    asyncio.run(play(TrialRouter(guarded(state_dir))))
 
 
 # -- ends -----------------------------------------------------------------------------------------
