@@ -23,6 +23,7 @@ from bandit.draws import Law, Uniforms, draw, propensities, tabulate
 from bandit.steps import CONTROL, TREATED, Step
 from router.beliefs.choices import weigh_all
 from router.beliefs.kept import Kept, ReviewKey
+from router.beliefs.seen_trials import SeenTrials
 from router.beliefs.trials import ends_of, of_key, settle, under_trials
 from router.config.compiled import Configuration
 from router.decision.decide import Decision
@@ -478,6 +479,24 @@ def test_a_damaged_trial_is_left_out(client: Any, state_dir: Path) -> None:
         client.hset(keys.TRIALS, name, raw)
     assert read_trials(client) == {first.id: first}
     assert parse_trials({b"other": client.hget(keys.TRIALS, first.id)}) == {}
+
+
+def test_a_lost_side_ends_the_trial_in_the_store_once(client: Any, state_dir: Path) -> None:
+    of = guarded(state_dir)
+    start(client, trial_of(of))
+    one, other = SeenTrials(client), SeenTrials(client)
+    assert one.take(look(client))
+    assert other.take(look(client))
+    assert not one.take(look(client))
+
+    for seen in (one, other):
+        seen.end({}, of, 9, _calm(of).tolist(), frozenset({"b"}))
+
+    found = read_trials(client)["abcdefabcdef"]
+    assert (found.state, found.reason, found.version) == (TrialState.ENDED, "b is lost", 2)
+    assert one.take(look(client))
+    assert other.take(look(client))
+    assert one.known == other.known == {found.id: found}
 
 
 # -- the whole ------------------------------------------------------------------------------------

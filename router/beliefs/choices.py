@@ -289,7 +289,7 @@ def rows_of(choices: Choices, configuration: Configuration) -> list[dict[str, An
                 "explored_calls": int(others.sum()),
                 "exploring": choices.laws[index].stay < 1,
                 "note": choices.notes[index],
-                "trial": None if trial is None else trial.id,
+                "trial": assignment.trial if assignment else trial and trial.id,
                 "holdout": 0.0 if assignment is None else assignment.control,
                 "value_usd": choices.objective.at(index).value_usd,
                 "last_release": asdict(last) if (last := choices.last.get(task)) else None,

@@ -73,6 +73,8 @@ def is_of(trial: Trial, review_key: ReviewKey) -> bool:
         return False
     if trial.is_of_app:
         return True
+    if (trial.strategy, trial.role) != (review_key.strategy, review_key.role):
+        return False
     digest = release_key(digest8("app", trial.app), f"{trial.task}\x1f{review_key.text}")
     return trial.release_key == digest
 

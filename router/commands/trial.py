@@ -24,7 +24,13 @@ from router.beliefs.trials import ended, is_of
 from router.commands.console import BAD_INPUT, FAILED, VerbFailed, fail, print_json, say
 from router.commands.inputs import opened_store
 from router.commands.trial_plan import AskedTrial, plan_trial
-from router.commands.trial_power import MOST_PP, LabelledTraffic, books_traffic, read_traffic
+from router.commands.trial_power import (
+    MOST_PP,
+    LabelledTraffic,
+    alpha_of,
+    books_traffic,
+    read_traffic,
+)
 from router.config.compiled import load
 from router.config.places import find_file
 from router.errors import ConfigError
@@ -83,13 +89,13 @@ def _start(asked: AskedTrial, how: How) -> None:
         planned = plan_trial(asked, beliefs, now_ms=now_ms)
         with closing(connect(address, timeout_s=TIMEOUT_S)) as client:
             found = _traffic(client, planned, beliefs, rows, now_ms)
-            smallest = found.smallest_pp(asked.days)
+            smallest = found.smallest_pp(asked.days, alpha_of(planned))
             planned = structs.replace(
                 planned, smallest_pp=round(smallest, 2) if math.isfinite(smallest) else None
             )
             _tell(planned, found, smallest, asked.days, how)
             if smallest > MOST_PP:
-                _too_small(found, smallest, asked)
+                _too_small(found, smallest, asked, alpha_of(planned))
             if not how.yes:
                 _ask()
             begun = int(time.time() * 1000)
@@ -144,9 +150,11 @@ def _tell(planned: Trial, found: LabelledTraffic, smallest: float, days: float, 
         say(line) if how.as_json else print(line)
 
 
-def _too_small(found: LabelledTraffic, smallest: float, asked: AskedTrial) -> NoReturn:
+def _too_small(
+    found: LabelledTraffic, smallest: float, asked: AskedTrial, alpha: float
+) -> NoReturn:
     shows = f"only {smallest:.1f} points or more" if math.isfinite(smallest) else "nothing"
-    days = found.days_for(MOST_PP)
+    days = found.days_for(MOST_PP, alpha)
     if days is not None:
         advice = f"--days {math.ceil(days)} would show {MOST_PP:g}"
     elif asked.task:

@@ -6,13 +6,15 @@ import json
 from dataclasses import dataclass
 
 import numpy as np
-from bandit.sequences import smallest_difference
 
 from bandit.cells import Terms, read_plain
 from bandit.families import B, Family
+from bandit.sequences import smallest_difference
+from bandit.verdict import ALPHA, measures_of
 from router.beliefs.books import DAY_MS
 from telemetry import keys
 from telemetry.store import Client
+from telemetry.trials import Trial
 
 MOST_PP = 5.0
 """A trial that can show nothing smaller is not started: hardly any choice of models is worth that
@@ -30,16 +32,25 @@ class LabelledTraffic:
     variance: float  # of a unit's mean reward
     is_of_books: bool = False  # averaged over all time, each call a unit: no job has told yet
 
-    def smallest_pp(self, days: float) -> float:
-        """Return the smallest difference in quality, in points, that so many days show."""
-        return TOP * smallest_difference(self.per_day, self.variance, days)
+    def smallest_pp(self, days: float, alpha: float) -> float:
+        """Return the smallest difference in quality, in points, that so many days show.
 
-    def days_for(self, most_pp: float) -> float | None:
+        Args:
+            alpha: of the sequence that is to show it.
+        """
+        return TOP * smallest_difference(self.per_day, self.variance, days, alpha)
+
+    def days_for(self, most_pp: float, alpha: float) -> float | None:
         """Return how many days show this much; None: not even the longest trial does."""
         for days in np.arange(1.0, MOST_DAYS + 1).tolist():
-            if self.smallest_pp(days) <= most_pp:
+            if self.smallest_pp(days, alpha) <= most_pp:
                 return float(days)
         return None
+
+
+def alpha_of(trial: Trial) -> float:
+    """Return the alpha of the sequence of quality: what decides together has equal shares."""
+    return ALPHA / len(measures_of(trial.value_usd, is_of_app=trial.is_of_app))
 
 
 def read_traffic(client: Client, digest: int, *, of_app: bool) -> LabelledTraffic | None:
