@@ -99,9 +99,8 @@ def under_trials(
 def _under(
     choices: Choices, kept: Kept | None, mine: KeyTrials, configuration: Configuration
 ) -> Choices:
-    by_id, index = configuration.catalog.by_id, configuration.task_index
+    index, inc = configuration.task_index, choices.standings.incumbent
     laws, notes, shown = list(choices.laws), list(choices.notes), {}
-    inc = choices.standings.incumbent
     for task, row in index.items():
         pinned = mine.pinned.get(task) or mine.pinned.get(WHOLE)
         if pinned is not None:
@@ -113,23 +112,24 @@ def _under(
         at = int(choices.standings.current[index[task]]) if task in index else None
         holds = trial.is_of_app or _is_at(trial, kept, at, configuration)
         if holds and trial.holdout > 0:
-            share = min(trial.holdout, MAX_HOLDOUT)
-            assignments[task] = Assignment(
-                trial.id, share, is_trial=False, by_episode=trial.is_of_app
-            )
-            shown[task] = trial
+            assignments[task] = _assignment(trial, configuration)
     for task, trial in mine.running.items():
-        endpoint = by_id.get(trial.challenger)
-        if not trial.is_of_app and endpoint is None:
-            continue  # it is over as soon as somebody says so
-        group = None if endpoint is None else endpoint.group
-        assignments[task] = Assignment(
-            trial.id, HALF, is_trial=True, challenger=group, by_episode=trial.is_of_app
-        )
-        shown[task] = trial
+        if trial.is_of_app or trial.challenger in configuration.catalog.by_id:
+            assignments[task] = _assignment(trial, configuration)
+    shown |= {task: (mine.running.get(task) or mine.won[task]) for task in assignments}
     return replace(
         choices, laws=tuple(laws), notes=tuple(notes), assignments=assignments, trials=shown
     )
+
+
+def _assignment(trial: Trial, configuration: Configuration) -> Assignment:
+    """Return how a trial that runs, or the hold-out after it, brings units to a side."""
+    whole = trial.is_of_app
+    if trial.state is not TrialState.RUNNING:
+        share = min(trial.holdout, MAX_HOLDOUT)
+        return Assignment(trial.id, share, is_trial=False, by_episode=whole)
+    group = None if whole else configuration.catalog.by_id[trial.challenger].group
+    return Assignment(trial.id, HALF, is_trial=True, challenger=group, by_episode=whole)
 
 
 def _is_at(trial: Trial, kept: Kept | None, at: int | None, configuration: Configuration) -> bool:
@@ -147,41 +147,53 @@ def settle(
     A won trial brings its task to the challenger, once. One that ended without a gain brings it
     to the incumbent.
     """
-    hosts = first_hosts(kept.review_key, configuration)
-    by_id, index = configuration.catalog.by_id, configuration.task_index
-    incumbent = hosts[by_id[kept.review_key.incumbent].group]
-    changes, won = [], dict(kept.won)
-    for task, trial in mine.won.items():
-        challenger = by_id.get(trial.challenger)
-        if trial.is_of_app or task not in index or won.get(task) == trial.id or challenger is None:
-            continue
-        won[task] = trial.id
-        after, before = hosts[challenger.group], kept.current.get(task, incumbent)
-        if before != after:
-            changes.append(ReleaseNotice(task, before, after, None, None, WON, at_ms=now_ms))
-    whole = index if WHOLE in mine.pinned else ()
-    for task in dict.fromkeys([*(t for t in mine.pinned if t in index), *whole]):
-        before = kept.current.get(task, incumbent)
-        if before != incumbent:
-            changes.append(ReleaseNotice(task, before, incumbent, None, None, PINNED, at_ms=now_ms))
+    won = {**kept.won, **{t.task: t.id for t in _unsettled(kept, mine, configuration)}}
+    changes = _moves(kept, mine, configuration, now_ms)
     if not changes and won == kept.won:
         return None
-    members = configuration.catalog.group_members
     catalog = configuration.catalog
-    current = {**kept.current, **{c.task: c.after for c in changes}}
-    moved = {
-        c.after: tuple(catalog.endpoints[arm].id for arm in members[by_id[c.after].group])
-        for c in changes
-    }
-    after_all = replace(
+    moved = {}
+    for change in changes:
+        arms = catalog.group_members[catalog.by_id[change.after].group]
+        moved[change.after] = tuple(catalog.endpoints[arm].id for arm in arms)
+    after = replace(
         kept,
         version=kept.version + 1,
-        current=current,
+        current={**kept.current, **{c.task: c.after for c in changes}},
         hosts={**kept.hosts, **moved},
         won=won,
         last={**kept.last, **{c.task: c for c in changes}},
     )
-    return after_all, changes
+    return after, changes
+
+
+def _unsettled(kept: Kept, mine: KeyTrials, configuration: Configuration) -> list[Trial]:
+    """Return the won trials of tasks that have not brought theirs to the challenger yet."""
+    known, index = configuration.catalog.by_id, configuration.task_index
+    return [
+        trial
+        for task, trial in mine.won.items()
+        if task in index and trial.challenger in known and kept.won.get(task) != trial.id
+    ]
+
+
+def _moves(
+    kept: Kept, mine: KeyTrials, configuration: Configuration, now_ms: int
+) -> list[ReleaseNotice]:
+    """Return where tasks go: to a trial's challenger, or back to the incumbent."""
+    hosts = first_hosts(kept.review_key, configuration)
+    by_id, index = configuration.catalog.by_id, configuration.task_index
+    incumbent = hosts[by_id[kept.review_key.incumbent].group]
+    goals = dict.fromkeys(index if WHOLE in mine.pinned else (), (incumbent, PINNED))
+    goals |= {task: (incumbent, PINNED) for task in mine.pinned if task in index}
+    for trial in _unsettled(kept, mine, configuration):
+        goals[trial.task] = hosts[by_id[trial.challenger].group], WON
+    out = []
+    for task, (after, reason) in goals.items():
+        before = kept.current.get(task, incumbent)
+        if before != after:
+            out.append(ReleaseNotice(task, before, after, None, None, reason, at_ms=now_ms))
+    return out
 
 
 def ends_of(

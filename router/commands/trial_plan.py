@@ -58,40 +58,15 @@ def plan_trial(asked: AskedTrial, beliefs: Beliefs, *, now_ms: int) -> Trial:
 
 def _of_task(asked: AskedTrial, app: App, beliefs: Beliefs, now_ms: int) -> Trial:
     configuration, task = beliefs.configuration, asked.task
-    if task in configuration.leaves and beliefs.row(app, task) != configuration.task_index.get(
-        task
-    ):
-        above = configuration.leaves[task]
+    above = configuration.leaves.get(task)
+    if above is not None and beliefs.row(app, task) != configuration.task_index.get(task):
         _refuse(f"TASK {task}: it has too few labels to decide by itself; try {above}, above it")
     if task not in configuration.task_index:
         _unknown("TASK", task, list(configuration.task_index))
     key = _key(asked, app, configuration)
-    row, catalog = beliefs.row(app, task), configuration.catalog
-    standing = configuration.derive(PolicyTable).of(
-        app,
-        configuration.roles.get(key.role),
-        task,
-        configuration.strategies[key.strategy],
-    )
-    incumbent = catalog.by_id[key.incumbent]
-    rivals = {e.group for e in rivals_of(standing, incumbent)} - {incumbent.group}
-    hosts = first_hosts(key, configuration)
-    if asked.challenger is not None:
-        endpoint = catalog.by_id.get(asked.challenger)
-        if endpoint is None:
-            _unknown("--challenger", asked.challenger, list(catalog.by_id))
-        if endpoint.group == incumbent.group:
-            _refuse(f"--challenger {endpoint.id}: it is the incumbent's own model; name another")
-        if endpoint.group not in rivals:
-            _refuse(f"--challenger {endpoint.id}: it may not serve these calls; see `check`")
-        group = endpoint.group
-    elif not rivals:
-        _refuse(f"TASK {task}: nobody but {key.incumbent} may serve it; list another endpoint")
-    else:
-        group = _best(beliefs, key, row, incumbent.group, rivals)
-    digest = release_key(app.digest, f"{task}\x1f{key.text}")
+    group = _challenger(asked, app, key, beliefs)
     choices = beliefs.choices.get(key)
-    value = choices.objective.at(row).value_usd if choices is not None else None
+    value = choices.objective.at(beliefs.row(app, task)).value_usd if choices is not None else None
     return Trial(
         id=new_id(),
         app=app.name,
@@ -100,8 +75,8 @@ def _of_task(asked: AskedTrial, app: App, beliefs: Beliefs, now_ms: int) -> Tria
         model=key.model,
         task=task,
         incumbent=key.incumbent,
-        challenger=hosts[group],
-        release_key=digest,
+        challenger=first_hosts(key, configuration)[group],
+        release_key=release_key(app.digest, f"{task}\x1f{key.text}"),
         began_ms=now_ms,
         ends_ms=now_ms + int(asked.days * 86_400_000),
         cap_usd=asked.cap_usd,
@@ -109,6 +84,28 @@ def _of_task(asked: AskedTrial, app: App, beliefs: Beliefs, now_ms: int) -> Tria
         auto_pin=app.entry.auto_pin,
         value_usd=value,
     )
+
+
+def _challenger(asked: AskedTrial, app: App, key: ReviewKey, beliefs: Beliefs) -> int:
+    """Return the group that is named, or the one that promises most; it may serve these calls."""
+    configuration, task = beliefs.configuration, asked.task
+    catalog = configuration.catalog
+    role, strategy = configuration.roles.get(key.role), configuration.strategies[key.strategy]
+    standing = configuration.derive(PolicyTable).of(app, role, task, strategy)
+    incumbent = catalog.by_id[key.incumbent]
+    rivals = {e.group for e in rivals_of(standing, incumbent)} - {incumbent.group}
+    if asked.challenger is not None:
+        endpoint = catalog.by_id.get(asked.challenger)
+        if endpoint is None:
+            _unknown("--challenger", asked.challenger, list(catalog.by_id))
+        if endpoint.group == incumbent.group:
+            _refuse(f"--challenger {endpoint.id}: it is the incumbent's own model; name another")
+        if endpoint.group not in rivals:
+            _refuse(f"--challenger {endpoint.id}: it may not serve these calls; see `check`")
+        return endpoint.group
+    if not rivals:
+        _refuse(f"TASK {task}: nobody but {key.incumbent} may serve it; list another endpoint")
+    return _best(beliefs, key, beliefs.row(app, task), incumbent.group, rivals)
 
 
 def _of_app(asked: AskedTrial, app: App, beliefs: Beliefs, now_ms: int) -> Trial:
