@@ -72,6 +72,6 @@ def _number(value: object) -> float | None:
 
 def _word(known: type[Word], value: object) -> Word | None:
     try:
-        return known(value)
+        return known(str(value))
     except ValueError:
         return None
