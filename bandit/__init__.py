@@ -45,6 +45,9 @@ Nothing here does I/O, reads a clock, owns a random generator or logs. In readin
 - `profile_cells`: figures of one endpoint in one task
 - `profiled`: what such answers advise: pin, route, or ask more
 - `matrix`: posteriors as rows, by task and endpoint
+- `sequences`: intervals that hold at every look
+- `strata`: task × day, joined where there is too little of one side
+- `compared`: two sides that chance assigned, and by how much they differ
 - `verdict`: what a comparison by chance shows
 - `report`: the page that people read
 - `replay`: the loop on recorded outcomes

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bandit.compared import COMPARED, EPISODES, N_BUCKETS
 from bandit.compared_sums import added
-from bandit.verdict import COMPARED, EPISODES, N_BUCKETS
 from telemetry.events import FeedbackKind
 from workers.archive.columns import NamePairs, find
 from workers.folding.batch import DAY_MS
