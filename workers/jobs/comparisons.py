@@ -80,7 +80,7 @@ def look_at(client: Client, marks: list[str], *, now_ms: int) -> Look | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class LookResult:
     """What a look came to."""
 
     sums: dict[str, KeptSums]  # of live comparisons, by field
@@ -92,7 +92,7 @@ class Findings:
 
 def work_out(
     client: Client, look: Look, batches: Iterable[NDArray[np.void]], *, since_ms: int
-) -> Findings:
+) -> LookResult:
     """Return what records come to.
 
     Args:
@@ -112,7 +112,7 @@ def work_out(
     return _shown(look, sums, of_week, since_ms=since_ms)
 
 
-def keep(client: Client, look: Look, found: Findings, **state: object) -> list[Trial]:
+def keep(client: Client, look: Look, found: LookResult, **state: object) -> list[Trial]:
     """Store what was found, then end trials that are over; return those that did end.
 
     Raises:
@@ -162,7 +162,7 @@ def _sums(client: Client, look: Look, new: Compared, since_ms: int) -> dict[str,
 
 def _shown(
     look: Look, sums: dict[str, KeptSums], of_week: dict[str, object], *, since_ms: int
-) -> Findings:
+) -> LookResult:
     told = {id: look.told[id] for id in look.trials if id in look.told}
     over = {f: ms for f, ms in look.state.get("over", {}).items() if f in look.live}
     frozen, ends = [s.field for s in look.sequences if s.field not in look.live], []
@@ -187,7 +187,7 @@ def _shown(
     buckets = {f: s.n_buckets for f, s in sums.items() if s.n_buckets < N_BUCKETS}
     new: dict[str, Any] = {"at_ms": look.now_ms, "since_ms": since_ms, "settled_day": settled}
     new |= {"version": look.version, "frozen": frozen, "over": over, "buckets": buckets}
-    return Findings(sums, told, of_week, ends, new)
+    return LookResult(sums, told, of_week, ends, new)
 
 
 def _told(before: Told | None, about: Told, sums: KeptSums, sequence: KnownSequence) -> Told:

@@ -8,11 +8,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from workers.folding.batch import DAY_MS
 from workers.jobs.comparing import Groups, units_of_app, units_of_key
 
 DAYS = 7
 MOST = 5_000
 """Release keys that are told of, those with most labels first."""
+LEAST_VARIANCE = 0.01
+"""Of labels that are all alike so far: others will come."""
 Figures = dict[str, float]
 
 
@@ -23,13 +26,13 @@ def traffic(calls: NDArray[np.void], *, since_ms: int, now_ms: int) -> dict[str,
         calls: of COMPARED_CALL.
         since_ms: those from then on count.
     Returns:
-        `days`, how many days that is; `keys` and `apps`, by digest: calls and labels of all days,
+        `days`, how many days that is, one at least; `keys` and `apps`, by digest: calls and labels of all days,
         units with a call and with a label, mean reward, and the variance with which a unit's mean
         reward counts (`variance` ÷ labelled units is that of the mean).
     """
     own = calls.compress(calls["is_routed"] & (calls["at_ms"] >= since_ms))
     return {
-        "days": round(max(now_ms - since_ms, 0) / 86_400_000, 3),
+        "days": round(max((now_ms - since_ms) / DAY_MS, 1.0), 3),
         "keys": _figures(own.compress(own["release"] != 0), "release"),
         "apps": _figures(own, "app"),
     }
@@ -56,7 +59,7 @@ def _figures(calls: NDArray[np.void], of: str) -> dict[str, Figures]:
         "labelled": labelled,
         "labelled_units": labelled_units,
         "quality": mean,
-        "variance": variance,
+        "variance": np.maximum(variance, LEAST_VARIANCE),
     }
     most = np.lexsort((whose, -labelled_units))[:MOST]
     return {
