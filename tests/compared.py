@@ -45,7 +45,7 @@ def token(n: int, **more: Any) -> bytes:
 def outcome(n: int, *, side: int = ASSIGNED, flags: int = PRICED, **more: Any) -> bytes:
     """One attempt of a call; by default of the challenger's side, at a tenth of a cent."""
     names = ("attempt", "cost_nano", "episode", "latency_s")
-    about = {"attempt": 1, "cost_nano": 1_000_000}
+    about: dict[str, Any] = {"attempt": 1, "cost_nano": 1_000_000}
     about |= {name: more[name] for name in names if name in more}
     result = more.get("result", Result.OK)
     return events.outcome(
@@ -54,7 +54,10 @@ def outcome(n: int, *, side: int = ASSIGNED, flags: int = PRICED, **more: Any) -
 
 
 def word(n: int, value: float | None, *, revision: int = 0, **more: Any) -> bytes:
-    about = {"kind": more.get("kind", FeedbackKind.HUMAN), "match": more.get("match", Match.ONE)}
+    about: dict[str, Any] = {
+        "kind": more.get("kind", FeedbackKind.HUMAN),
+        "match": more.get("match", Match.ONE),
+    }
     about |= {"source": more["source"]} if "source" in more else {}
     event = event_ids.new_event_id(AT_MS + n)
     return events.feedback(token(n, **more), value=value, revision=revision, event=event, **about)

@@ -53,7 +53,7 @@ def found(*records: bytes, trials: Sequence[Trial] = (), now_ms: int = NOW_MS) -
     return compare(told(*records, episodes_of=apps), sequences_of(trials), now_ms=now_ms)
 
 
-def side(rows: NDArray[np.void], *, is_control: bool) -> dict[str, float]:
+def side(rows: NDArray[np.void], *, is_control: bool) -> dict[str, Any]:
     own = rows.compress(rows["is_control"] == is_control)
     names = ("units", "calls", "unpriced", "labelled", "reward", "cost_usd", "labelled_cost_usd")
     return {name: pytest.approx(float(own[name].sum())) for name in names}
@@ -362,6 +362,7 @@ def test_traffic_tells_units_labels_and_how_much_a_units_mean_varies() -> None:
     assert traffic(told().calls, since_ms=AT_MS, now_ms=AT_MS)["keys"] == {}
 
 
+@pytest.mark.slow
 def test_a_million_calls_are_summed_up_at_once() -> None:
     """As arrays: were it call by call this test would take minutes."""
     n = 1_000_000

@@ -219,7 +219,8 @@ def compare() -> dict[str, object]:
     Where no records are kept nothing is shown; a trial ends when its time is up all the same.
     """
     archive = _place[0].archive()
-    now_ms, began = int(archive.client.time()[0]) * 1000, time.monotonic()
+    seconds, micros = archive.client.time()  # trials begin and end on the store's clock
+    now_ms, began = int(seconds) * 1000 + int(micros) // 1000, time.monotonic()
     if _place[0].keep.days == 0:
         comparisons.end_by_time(archive.client, now_ms=now_ms)
         return {}

@@ -26,13 +26,15 @@ def traffic(calls: NDArray[np.void], *, since_ms: int, now_ms: int) -> dict[str,
         calls: of COMPARED_CALL.
         since_ms: those from then on count.
     Returns:
-        `days`, how many days that is, one at least; `keys` and `apps`, by digest: calls and labels of all days,
-        units with a call and with a label, mean reward, and the variance with which a unit's mean
-        reward counts (`variance` ÷ labelled units is that of the mean).
+        `days`, how many days ago the first of them was, one at least; `keys` and `apps`, by digest:
+        calls and labels of all days, units with a call and with a label, mean reward, and the
+        variance with which a unit's mean reward counts (`variance` ÷ labelled units is that of the
+        mean).
     """
     own = calls.compress(calls["is_routed"] & (calls["at_ms"] >= since_ms))
+    began_ms = int(own["at_ms"].min(initial=now_ms))
     return {
-        "days": round(max((now_ms - since_ms) / DAY_MS, 1.0), 3),
+        "days": round(max((now_ms - began_ms) / DAY_MS, 1.0), 3),
         "keys": _figures(own.compress(own["release"] != 0), "release"),
         "apps": _figures(own, "app"),
     }
