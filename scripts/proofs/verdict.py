@@ -2,17 +2,18 @@
 
 `scripts/prove verdict`. Trials of two endpoints are played on a table on which every endpoint
 answered every prompt, by users with several sessions of several calls, whose labels come late; the
-very functions of the page say after every 100 sessions, later every 200, what is shown.
+very functions of the page say after every 50 sessions, later every 200, what is shown.
 
 same: the challenger is the incumbent under another name; false_gains are runs in which any look
 said that it gains, and naive_false_gains those in which the usual 95 % interval of two means, a
 call being one observation, lay above 0 at any of the same looks. worse: it is worth 2 points less
 a call; ended_keep counts runs whose first word was *keep*. better: it is worth 5 points more;
 gains_shown counts runs whose first word was *gains*, coverage those whose interval held the truth
-at every look, sessions_median is after how many sessions it was said, and sessions_fixed_n how many
-a test that is looked at once takes (power .8). Fails where more than 5 % of gains are false, the
-naive interval is wrong in 20 % of full runs or fewer, or fewer than 95 % say *keep*, or *gains*, or
-93 % hold.
+at every look, sessions_median is after how many sessions it was said, and sessions_fixed_n after
+how many the same error is small enough for a test that is looked at once (power .8).
+
+Fails where more than 5 % of gains are false, the naive interval is wrong in 20 % of full runs or
+fewer, or fewer than 95 % say *keep*, or *gains*, or 93 % hold.
 
 Recorded tables are not part of the project: `--data DIR` names where they lie. Without it the
 built-in table of invented outcomes is played.
@@ -35,7 +36,7 @@ from typing import Any
 
 import numpy as np
 
-from bandit.sequences import fixed_units
+from bandit.sequences import fixed_error
 from bandit.verdict import VerdictKind, compared, kind_of
 from scripts.proofs.profile_truth import recorded_tables
 from scripts.proofs.verdict_world import (
@@ -80,25 +81,23 @@ class TrialRun:
     ended: VerdictKind  # the first word but *not shown yet*
     sessions: int  # until then
     holds: bool  # at every look
-    fixed_n: float  # sessions of a test that is looked at once
+    fixed_n: int  # sessions of a test that is looked at once; 0: it takes more than there are
 
 
 def one_run(table: Recorded, pair: TrialPair, n_calls: int, seed: int) -> TrialRun:
     """Return what is said of one trial, and whether it is so."""
     played = play_trial(table, pair, seed, n_calls)
-    any_gains, holds, ended, sessions = False, True, VerdictKind.NOT_SHOWN, 0
-    variance = 0.0
+    any_gains, holds, ended, sessions, fixed_n = False, True, VerdictKind.NOT_SHOWN, 0, 0
     for n, rows in played.sums():
         sides, found = compared(rows, value_usd=VALUE_USD)
         kind = kind_of(found)
         any_gains |= kind is VerdictKind.GAINS
         if ended is VerdictKind.NOT_SHOWN and kind is not ended:
             ended, sessions = kind, n
-        for difference in found:
+        for difference, side in zip(found, sides.differences, strict=True):
             holds &= difference.low <= pair.truth <= difference.high
-        if found:
-            variance = sides.differences[0].error ** 2 * sides.effective / 4
-    fixed_n = fixed_units(pair.truth, variance) if pair.truth else 0.0
+            if not fixed_n and side.error <= fixed_error(pair.truth):
+                fixed_n = n
     return TrialRun(any_gains, naive_gains(played), ended, sessions, holds, fixed_n)
 
 

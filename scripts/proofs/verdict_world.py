@@ -23,7 +23,7 @@ PROMPTS_A_USER = 25
 """Of each task."""
 LABEL_AFTER_DAYS = 1 / 24
 VALUE_USD = 1.0
-FINE_LOOKS, FINE_UNTIL, LOOKS = 100, 5000, 200
+FINE_LOOKS, FINE_UNTIL, LOOKS = 50, 2000, 200
 """A look after so many sessions; later on after so many."""
 
 
