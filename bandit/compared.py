@@ -185,7 +185,8 @@ class _BlockSums:
         at = self.side * N_BUCKETS + self.bucket
         mass = np.bincount(at, self.columns[column], 2 * N_BUCKETS).reshape(2, N_BUCKETS)
         squares = (mass**2).sum(axis=1)
-        return float(np.min(mass.sum(axis=1) ** 2 / np.where(squares > 0, squares, np.inf)))
+        is_there = squares > 0  # of nothing at all there is nothing to be unsure of
+        return float(min(mass.sum(axis=1)[is_there] ** 2 / squares[is_there], default=0.0))
 
     def variance(self, moves: NDArray[np.float64]) -> float:
         """Return the variance of what rows move so far, by buckets.

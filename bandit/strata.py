@@ -29,7 +29,7 @@ def blocks_of(rows: NDArray[np.void], side: NDArray[np.intp]) -> Blocks:
     n, size = len(tasks), len(tasks) * len(days) * 2
     counts = np.stack(
         [
-            np.bincount(stratum * 2 + side, rows[name].astype(float), size).reshape(n, -1, 2)
+            np.bincount(stratum * 2 + side, rows[name].astype(float), size).reshape(n, len(days), 2)
             for name in ("units", "labelled")
         ],
         axis=-1,
