@@ -33,7 +33,7 @@ from telemetry.events import FeedbackKind, Flag, Match, Result, Source
 from telemetry.trials import Trial, TrialState
 from workers.jobs.compared_records import Told, told_in
 from workers.jobs.compared_state import FINE_DAYS, KeptSums, renewed, settled_day
-from workers.jobs.comparing import SIGNAL_ROW, Compared, compare
+from workers.jobs.comparing import SIGNAL_ROW, SLOT_MS, Compared, compare
 from workers.jobs.sequences_known import SETTLING_MS, sequences_of
 from workers.jobs.traffic import traffic
 
@@ -262,22 +262,38 @@ def test_an_episode_is_one_observation_of_all_that_it_took() -> None:
     assert of_whole[["is_control", "kind", "n"]].tolist() == [(False, FeedbackKind.HUMAN, 1)]
 
 
-def test_without_an_episode_a_users_day_is_the_unit_and_calls_count_by_task() -> None:
+def test_without_an_episode_a_users_day_is_the_unit_else_ten_minutes_of_the_app() -> None:
     rows = found(
         outcome(1, user=5, unit=1),
         outcome(2, user=5, unit=2, task=99, release=6, side=CONTROL),
         outcome(3, user=5, unit=3, at_ms=AT_MS + DAY_MS),
         outcome(4, unit=4, side=CONTROL),
+        outcome(5, unit=5, at_ms=AT_MS + SLOT_MS - 1),
+        outcome(6, unit=6, at_ms=AT_MS + SLOT_MS),
         trials=[of_app()],
     ).rows
 
+    slot = AT_MS // SLOT_MS % N_BUCKETS
     names = ["task", "day", "bucket", "is_control", "units", "calls"]
     assert rows[names].tolist() == [
-        (TASK, DAY, 4, True, 1, 1),
         (TASK, DAY, 5, False, 1, 1),
+        (TASK, DAY, slot, True, 1, 2),
+        (TASK, DAY, slot + 1, False, 1, 1),
         (TASK, DAY + 1, 5, False, 1, 1),
         (99, DAY, 5, False, 0, 1),
     ]
+
+
+def test_a_call_that_stands_for_itself_is_a_unit_of_its_own() -> None:
+    """Its nonce is in the place of a session, whatever else it names."""
+    alone = [int.from_bytes(n.to_bytes(16, "big")[:8], "little") for n in (1 << 70, 1 << 80)]
+    rows = found(
+        outcome(1 << 70, unit=alone[0], episode=900),
+        outcome(1 << 80, unit=alone[1], episode=900, side=CONTROL),
+        trials=[of_app()],
+    ).rows
+
+    assert rows[["task", "is_control", "units"]].tolist() == [(TASK, False, 1), (TASK, True, 1)]
 
 
 # -- how sums are kept ----------------------------------------------------------------------------

@@ -24,6 +24,8 @@ from workers.jobs.episodes import IDLE_MS
 from workers.jobs.sequences_known import KnownSequence, timelines
 from workers.jobs.ways import starts
 
+SLOT_MS = 600_000
+"""In an app's trial all calls without session and user are on one side for so long."""
 Places = NDArray[np.intp]
 SIGNAL_ROW = np.dtype(
     [
@@ -102,11 +104,27 @@ def units_of_key(calls: NDArray[np.void]) -> Groups:
 
 
 def units_of_app(calls: NDArray[np.void]) -> Groups:
-    """Return calls by the unit of their app: an episode, else a user's day, else a slot."""
-    has_episode, has_user = calls["episode"] != 0, calls["user"] != 0
-    unit = np.select([has_episode, has_user], [calls["episode"], calls["user"]], calls["session"])
-    day = np.where(has_user & ~has_episode, calls["at_ms"] // DAY_MS, -1)
-    return grouped(calls["app"], has_episode, unit, day, by=calls["at_ms"])
+    """Return calls by the unit of their app: an episode, else a user's day, else ten minutes.
+
+    A call that stands for itself is a unit of its own.
+    """
+    alone, user = _stands_alone(calls), calls["user"]
+    has_episode, has_user = (calls["episode"] != 0) & ~alone, (user != 0) & ~alone
+    kind = np.select([alone, has_episode, has_user], [0, 1, 2], 3)
+    unit = np.select(
+        [alone, has_episode, has_user], [calls["session"], calls["episode"], user], _slots(calls)
+    )
+    day = np.where(kind == 2, calls["at_ms"] // DAY_MS, -1)
+    return grouped(calls["app"], kind, unit, day, by=calls["at_ms"])
+
+
+def _stands_alone(calls: NDArray[np.void]) -> NDArray[np.bool_]:
+    """Return which calls share a draw with no other: their nonce is in the place of a session."""
+    return np.asarray(calls["session"] == calls["nonce"])
+
+
+def _slots(calls: NDArray[np.void]) -> NDArray[np.uint64]:
+    return np.asarray((calls["at_ms"] // SLOT_MS).astype(np.uint64))
 
 
 def _membership(calls: NDArray[np.void], sequences: list[KnownSequence]) -> NDArray[np.int64]:
@@ -157,7 +175,9 @@ def _of_calls(
     out = np.zeros(n, dtype=COMPARED)
     out["sequence"] = digests[which[parts.first]]
     out["task"], out["day"] = calls["task"][parts.first], day[parts.first]
-    out["bucket"] = (_clusters(calls, units)[units.of_row] % N_BUCKETS)[parts.first]
+    by_slot = of_app & ~_stands_alone(calls)
+    other = np.where(by_slot, _slots(calls), calls["session"])[units.first]
+    out["bucket"] = (_clusters(calls, units, other)[units.of_row] % N_BUCKETS)[parts.first]
     out["is_control"] = is_control[parts.first]
     out["units"] = parts.first == began[parts.first]
     out["calls"] = np.maximum(n_priced - total(calls["repeats"]), np.minimum(n_priced, 1))
@@ -168,12 +188,14 @@ def _of_calls(
     return out, _signals(calls, digests[which], day, is_control)
 
 
-def _clusters(calls: NDArray[np.void], units: Groups) -> NDArray[np.uint64]:
-    """Return (n_units,) whose each unit is: the user, else the session, else the slot itself."""
+def _clusters(
+    calls: NDArray[np.void], units: Groups, other: NDArray[np.uint64]
+) -> NDArray[np.uint64]:
+    """Return (n_units,) whose each unit is: the user, else the session, else `other`, its slot."""
     user = np.zeros(len(units.first), dtype=np.uint64)
     np.maximum.at(user, units.of_row, calls["user"])  # a session may name one in some calls alone
     first = calls.take(units.first)
-    return np.select([user != 0, first["episode"] != 0], [user, first["episode"]], first["session"])
+    return np.select([user != 0, first["episode"] != 0], [user, first["episode"]], other)
 
 
 def _signals(
@@ -191,6 +213,16 @@ def _signals(
     out["kind"][: len(said)], out["kind"][len(said) :] = calls["kind"][said], FeedbackKind.DERIVED
     out["source"][len(said) :] = calls["source"][derived]
     return out
+
+
+def _spans(
+    calls: NDArray[np.void], groups: Groups
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return (n_groups,) when the first call of each began, and when the last one ended, in ms."""
+    begins, ends = np.full(len(groups.first), np.inf), np.zeros(len(groups.first))
+    np.minimum.at(begins, groups.of_row, calls["at_ms"])
+    np.maximum.at(ends, groups.of_row, calls["end_ms"])
+    return begins, ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +248,7 @@ class _Episodes:
         of_app: NDArray[np.bool_],
         words: NDArray[np.void],
     ) -> _Episodes:
-        has = np.flatnonzero(calls["episode"] != 0)
+        has = np.flatnonzero((calls["episode"] != 0) & ~_stands_alone(calls))
         own = calls.take(has)
         belongs = (which[has] >= 0) & of_app[which[has]]
         # Assigned calls first, so that the first of each group tells side and day.
@@ -226,15 +258,13 @@ class _Episodes:
         said, place = find(own["nonce"], own["nonce_rest"], names)
         n = len(groups.first)
         held = hear([None] * n, groups.of_row[place], words["word"][said]).after
-        ends, begins = np.zeros(n), np.full(n, np.inf)
-        np.maximum.at(ends, groups.of_row, own["end_ms"])
-        np.minimum.at(begins, groups.of_row, own["at_ms"])
-        unpriced = np.bincount(groups.of_row, weights=~own["is_priced"], minlength=n)
+        begins, ends = _spans(own, groups)
+        unpriced = np.bincount(groups.of_row, ~own["is_priced"], n)
         table = cls(
             which=which[has][groups.first],
             day=own["at_ms"][groups.first] // DAY_MS,
             is_control=own["is_control"][groups.first],
-            cluster=_clusters(own, groups),
+            cluster=_clusters(own, groups, own["episode"][groups.first]),
             cost_usd=np.bincount(groups.of_row, own["cost_usd"], n).astype(np.float64),
             is_priced=unpriced == 0,
             wall_s=(ends - begins) / 1000,
