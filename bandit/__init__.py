@@ -50,7 +50,9 @@ Nothing here does I/O, reads a clock, owns a random generator or logs. In readin
 - `sequences`: intervals that hold at every look
 - `strata`: task × day, joined where there is too little of one side
 - `compared`: two sides that chance assigned, and by how much they differ
+- `compared_sums`: how their sums add
 - `verdict`: what a comparison by chance shows
+- `told_verdicts`: the same as plain values, and back
 - `report`: the page that people read
 - `replay`: the loop on recorded outcomes
 """

@@ -7,6 +7,7 @@ subtracted after that, so that a ratio is never taken of a block's few labels.
 
 The error is by clusters: what all calls of a bucket of clusters, in all blocks and on both sides,
 move the difference by, squared. Calls of a user that go together or against one another count so.
+It holds for traffic like this: how much tasks happened to be asked for is part of the error.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ COMPARED = np.dtype(
         ("bucket", "<u2"),  # of clusters: a whole cluster is in one, by its digest
         ("is_control", "?"),  # served as the incumbent
         ("units", "<u4"),  # that began that day
-        ("calls", "<u4"),
+        ("calls", "<u4"),  # with a price; those that ask the same again count with the first
+        ("unpriced", "<u4"),  # calls of which nobody knows what they cost; their labels count
         ("labelled", "<u4"),  # calls with a quality label, or completed episodes
         ("reward", "<f8"),  # Σ over the labelled
         ("cost_usd", "<f8"),  # of all calls, with what came after them
@@ -37,7 +39,12 @@ COMPARED = np.dtype(
         ("wall_s", "<f8"),  # of completed episodes
     ]
 )
-"""Sums of one side of a stratum (task × day) and bucket of clusters; they add."""
+"""Sums of one side of a stratum (task × day) and bucket of clusters; they add.
+
+Of an app's trial that is judged by episodes each is one call, of task `EPISODES`.
+"""
+EPISODES = 0
+"""In place of a task: an app's whole episodes."""
 N_BUCKETS = 4096
 SUMS = ("units", "calls", "labelled", "reward", "cost_usd", "labelled_cost_usd", "wall_s")
 LEAST_CLUSTERS = 40
@@ -112,18 +119,15 @@ def two_sides(
         blocks = blocks._replace(of_row=blocks.of_row.compress(~is_out))
     sums = _BlockSums.of(rows, side, blocks)
     readable = sums.readable.sum(axis=0)
-    masses = {
-        "labelled": sums.clusters("labelled"),
-        "cost": sums.clusters("labelled_cost_usd" if by_episode else "cost_usd"),
-    }
+    clusters = sums.clusters("labelled")
     found: tuple[SideDifference, ...] = ()
-    if readable.min() >= FIRST_READ and masses["labelled"] >= LEAST_CLUSTERS:
-        found = tuple(_differences(sums, measures, masses, value_usd, by_episode=by_episode))
+    if readable.min() >= FIRST_READ and clusters >= LEAST_CLUSTERS:
+        found = tuple(_differences(sums, measures, value_usd, by_episode=by_episode))
     return TwoSides(
         units=(int(units[0]), int(units[1])),
         labelled=(int(labelled[0]), int(labelled[1])),
         readable=(int(readable[0]), int(readable[1])),
-        clusters=masses["labelled"],
+        clusters=clusters,
         differences=found,
     )
 
@@ -136,6 +140,7 @@ class _BlockSums:
     side: NDArray[np.intp]  # (n,)
     cell: NDArray[np.intp]  # (n,) block × 2 + side
     bucket: NDArray[np.intp]  # (n,)
+    task: NDArray[np.intp]  # (n_blocks,)
     labelled: NDArray[np.float64]
     readable: NDArray[np.float64]  # units with a label, at most
     by_calls: NDArray[np.float64]  # (n_blocks,) weights, 1 together
@@ -154,19 +159,29 @@ class _BlockSums:
         readable = np.minimum(total("units"), labelled)
         weights = block_weights(blocks.task, calls.sum(axis=1), labelled.sum(axis=1))
         bucket = rows["bucket"].astype(np.intp)
-        return cls(columns, side, cell, bucket, labelled, readable, *weights)
+        return cls(columns, side, cell, bucket, blocks.task, labelled, readable, *weights)
 
-    def mean(
-        self, column: str, per: str, weights: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return (2,) each side's mean, and (n,) how far each row moves that of its own side."""
+    def mean(self, column: str, per: str, weights: NDArray[np.float64]) -> _Moved:
+        """Return each side's mean, and how far each row moves it.
+
+        A row moves its own side's mean of its block, and how much its task weighs on both sides:
+        what is said is of traffic like this, and not of these very calls.
+        """
         y, x, size = self.columns[column], self.columns[per], self.labelled.size
         below = np.maximum(np.bincount(self.cell, x, size), 1.0)
         ratio = np.bincount(self.cell, y, size) / below
         k = np.maximum(self.readable.ravel(), 2.0)
         factor = np.repeat(weights, 2) / below * np.sqrt(k / (k - 1))
-        moves = factor[self.cell] * (y - ratio[self.cell] * x)
-        return np.asarray(weights @ ratio.reshape(-1, 2), dtype=np.float64), moves
+        own = factor[self.cell] * (y - ratio[self.cell] * x)
+        share = self.columns["calls"] / max(float(self.columns["calls"].sum()), 1.0)
+        means, moves = np.empty(2), np.empty((2, len(own)))
+        for at, of_block in enumerate(ratio.reshape(-1, 2).T):
+            means[at] = weights @ of_block
+            whole = np.maximum(np.bincount(self.task, weights), 1e-300)
+            of_task = np.bincount(self.task, weights * of_block) / whole
+            apart = of_task[self.task] - means[at]
+            moves[at] = share * apart[self.cell // 2] + np.where(self.side == at, own, 0.0)
+        return _Moved(means, moves, self.clusters(column if "cost" in column else per))
 
     def clusters(self, column: str) -> float:
         """Return how many equally large buckets would tell as much, on the side with fewer.
@@ -176,24 +191,29 @@ class _BlockSums:
         at = self.side * N_BUCKETS + self.bucket
         mass = np.bincount(at, self.columns[column], 2 * N_BUCKETS).reshape(2, N_BUCKETS)
         squares = (mass**2).sum(axis=1)
-        return float(np.min(mass.sum(axis=1) ** 2 / np.where(squares > 0, squares, np.inf)))
+        is_there = squares > 0  # of nothing at all there is nothing to be unsure of
+        return float(min(mass.sum(axis=1)[is_there] ** 2 / squares[is_there], default=0.0))
 
     def variance(self, moves: NDArray[np.float64]) -> float:
-        """Return the variance of the difference that rows move so far, each its own side's."""
-        per = np.bincount(self.bucket, np.where(self.side == 1, moves, -moves), N_BUCKETS)
+        """Return the variance of what rows move so far, by buckets.
+
+        Args:
+            moves: (2, n) as `_Moved` has them.
+        """
+        per = np.bincount(self.bucket, moves[1] - moves[0], N_BUCKETS)
         return float(per @ per)
 
 
 @dataclass(frozen=True, slots=True)
 class _Moved:
-    """Both sides' means of one thing, and how far each row moves its own side's."""
+    """Both sides' means of one thing, and how far each row moves them."""
 
     means: NDArray[np.float64]  # (2,)
-    moves: NDArray[np.float64]  # (n,)
+    moves: NDArray[np.float64]  # (2, n)
     clusters: float  # equally large ones that would tell as much
     extra: float = 0.0  # variance of the difference that no row shows
 
-    def logarithm(self, side: NDArray[np.intp], least: NDArray[np.float64] | None = None) -> _Moved:
+    def logarithm(self, least: NDArray[np.float64] | None = None) -> _Moved:
         """Return the same of the logarithm.
 
         Args:
@@ -204,25 +224,23 @@ class _Moved:
         floor = np.full(2, self.means.max() / MOST_RELATIVE) if least is None else least
         means = np.where(is_none, floor, self.means)
         extra = 0.0 if least is None else float(is_none.sum())
-        return _Moved(np.log(means), self.moves / means[side], self.clusters, extra)
+        return _Moved(np.log(means), self.moves / means[:, np.newaxis], self.clusters, extra)
 
 
 def _differences(
     sums: _BlockSums,
     measures: Sequence[Measure],
-    masses: dict[str, float],
     value_usd: float | None,
     *,
     by_episode: bool,
 ) -> list[SideDifference]:
     """Return what was measured, of what is asked for."""
-    side, out = sums.side, []
-    quality = _Moved(*sums.mean("reward", "labelled", sums.by_labels), masses["labelled"])
+    quality = sums.mean("reward", "labelled", sums.by_labels)
     if by_episode:
-        cost = sums.mean("labelled_cost_usd", "labelled", sums.by_labels)
+        spent = sums.mean("labelled_cost_usd", "labelled", sums.by_labels)
     else:
-        cost = sums.mean("cost_usd", "calls", sums.by_calls)
-    spent = _Moved(*cost, masses["cost"])
+        spent = sums.mean("cost_usd", "calls", sums.by_calls)
+    out = []
     for measure in measures:
         parts: list[tuple[float, _Moved]] = []
         if measure is Measure.QUALITY:
@@ -231,10 +249,10 @@ def _differences(
             parts = [(1.0, quality), (-1.0 / _above_zero(value_usd), spent)]
         elif measure is Measure.COST_PER_SUCCESS and spent.means.any():
             one = 1.0 / np.maximum(sums.labelled.sum(axis=0), 1.0)
-            parts = [(1.0, spent.logarithm(side)), (-1.0, quality.logarithm(side, one))]
+            parts = [(1.0, spent.logarithm()), (-1.0, quality.logarithm(one))]
         elif measure is Measure.WALL_TIME:
-            wall = _Moved(*sums.mean("wall_s", "labelled", sums.by_labels), masses["labelled"])
-            parts = [(1.0, wall.logarithm(side))] if wall.means.any() else []
+            wall = sums.mean("wall_s", "labelled", sums.by_labels)
+            parts = [(1.0, wall.logarithm())] if wall.means.any() else []
         if parts:
             out.append(_difference(measure, parts, sums))
     return out

@@ -29,7 +29,7 @@ def blocks_of(rows: NDArray[np.void], side: NDArray[np.intp]) -> Blocks:
     n, size = len(tasks), len(tasks) * len(days) * 2
     counts = np.stack(
         [
-            np.bincount(stratum * 2 + side, rows[name].astype(float), size).reshape(n, -1, 2)
+            np.bincount(stratum * 2 + side, rows[name].astype(float), size).reshape(n, len(days), 2)
             for name in ("units", "labelled")
         ],
         axis=-1,
@@ -42,11 +42,13 @@ def blocks_of(rows: NDArray[np.void], side: NDArray[np.intp]) -> Blocks:
         if many:
             block_of[at] = own + len(task)
             task += [at] * many
-        elif counts[at, :, :, 1].sum(axis=0).all():
-            small.append(at)  # a task without any label on a side says nothing
+        elif counts[at, :, :, 1].any():
+            small.append(at)  # a task without any label says nothing
     if small and _is_enough(counts[small].sum(axis=(0, 1))):
         block_of[small] = len(task)
         task.append(small[0])
+    elif small and task:
+        block_of[small] = len(task) - 1
     return Blocks(block_of.ravel()[stratum], np.array(task, dtype=np.intp))
 
 
