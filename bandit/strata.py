@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 LEAST_IN_BLOCK = 30
 """Units with a label on each side of a block: its mean is subtracted from its own rewards, which
 hides a thirtieth of their spread, and that is put back. A task's days are joined until there are so
-many; a task that has fewer in all is joined with other such tasks, and left out if they all
-together have fewer. What is joined is compared as one: chance assigned sides alike on all days."""
+many. Tasks that have fewer in all are joined with one another, or, if that is still too little,
+with the last block of the others. What is joined is compared as one, which favours no side: chance
+assigned them alike on all days and in all tasks. A task without any label is left out."""
 
 
 class Blocks(NamedTuple):

@@ -289,5 +289,5 @@ def test_intervals_hold_at_every_look(n_users: int, share_labelled: float, swing
                 is_naive |= abs(side.mean) > 1.96 * side.error
         missed, naive = missed + is_missed, naive + is_naive
 
-    assert missed <= 7, "3 of 60 are expected at most; more than 7 of them in 2 of 100 tries"
+    assert missed <= 7, "3 of 60 are expected at most; more than 7 in 1 of 100 tries"
     assert naive >= 9
