@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from test_router_choices import DAY_MS, NOW_MS, SCOPE, WEEK_MS, configuration, rows
+from test_router_choices import _store as lay_out
 
 from bandit.cells import Terms
+from bandit.drift import CALM, AlarmKind
+from bandit.regimes import FIRST
 from router.beliefs import choices, reviews
+from router.beliefs.alarms import AlarmNotice, EndpointWatch
 from router.beliefs.beliefs import Beliefs, believe
 from router.beliefs.by_hand import accept, case_of, undo
+from router.beliefs.keeper import Keeper
 from router.beliefs.kept import (
     Kept,
     NoteKind,
@@ -591,3 +600,84 @@ def test_of_many_that_change_the_same_choices_at_once_one_is_heard(
     assert sorted(written) == [False, False, False, True]
     assert [one["reason"] for one in told(client)] == ["accepted: better"]
     assert client.hgetall(keys.PROPOSALS) == {}
+
+
+# -- as keepers see to it -------------------------------------------------------------------------
+
+
+@contextmanager
+def keeping(of: Configuration, address: Address, state_dir: Path, n: int) -> Iterator[list[Keeper]]:
+    keepers = [Keeper(of, address, state_dir) for _ in range(n)]
+    threads = [threading.Thread(target=keeper.start) for keeper in keepers]
+    for thread in threads:
+        thread.start()
+    try:
+        yield keepers
+    finally:
+        for keeper in keepers:
+            keeper.stop()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.usefixtures("store")  # a script decides
+def test_keepers_at_the_same_time_propose_once_and_all_know_it(
+    client: Any, address: Address, state_dir: Path
+) -> None:
+    lay_out(client, rows(B_IS_CERTAIN))
+
+    def knows(keeper: Keeper) -> bool:
+        found = keeper.current.choices.get(SCOPE)
+        return found is not None and "code" in found.waiting
+
+    with keeping(saying("ask"), address, state_dir, 3) as keepers:
+        until(lambda: all(knows(keeper) for keeper in keepers))
+        ids = {keeper.current.choices[SCOPE].waiting["code"].id for keeper in keepers}
+
+    (one,) = told(client)
+    assert (one["kind"], one["task"], one["after"], {one["id"]}) == ("proposed", "code", "b", ids)
+    assert [id_.decode() for id_ in client.hkeys(keys.PROPOSALS)] == [one["id"]]
+
+
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize("mode", MODES)
+def test_a_keeper_sees_to_what_is_lost_and_to_what_fell_whoever_says_yes(
+    client: Any, address: Address, state_dir: Path, mode: str
+) -> None:
+    of, now_ms = saying(mode), int(time.time() * 1000)
+    lay_out(client, rows([("code", "a", 50, 0.6)]))
+    kept = Kept(SCOPE, 1, now_ms, {"code": "b", "chat": "c"}, {"b": ("b",), "c": ("c",)})
+    assert Releases(client).change(kept, [], now_ms=now_ms)
+    with keeping(of, address, state_dir, 1) as (keeper,):
+        keeper.find_lost = lambda: frozenset({"b"})
+        until(lambda: len(told(client)) == 1)
+        fell = AlarmNotice(AlarmKind.DOWN, now_ms + 1000, now_ms, 24.0, -1.7, 0.4)
+        name = f"{of.catalog.by_id['c'].digest:016x}"
+        client.hset(keys.DRIFT, name, msgspec.json.encode(EndpointWatch(CALM, FIRST, fell)))
+        until(lambda: len(told(client)) == 2)
+
+    assert [(r["task"], r["before"], r["after"], r["reason"]) for r in told(client)] == [
+        ("code", "b", "a", "lost"),
+        ("chat", "c", "a", "alarm"),
+    ]
+
+
+@pytest.mark.usefixtures("store")
+def test_keepers_announce_once_that_a_choice_yields(
+    client: Any, address: Address, state_dir: Path
+) -> None:
+    of, now_ms = configuration(), int(time.time() * 1000)
+    lay_out(client, rows([("code", "a", 300, 0.9), ("code", "b", 300, 0.85)]))
+    kept = Kept(SCOPE, 1, now_ms, {"code": "b"}, {"b": ("b",)})
+    assert Releases(client).change(kept, [], now_ms=now_ms)
+    with keeping(of, address, state_dir, 3) as keepers:
+        until(lambda: len(told(client)) > 0)
+        until(lambda: all(k.current.choices[SCOPE].version == 2 for k in keepers))
+
+    (one,) = told(client)
+    assert (one["kind"], one["task"], one["before"], one["after"]) == ("yielded", "code", "b", "a")
