@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from router import cli_first_day, cli_recorded
+from router import cli_first_day, cli_recorded, cli_trials
 from router.cli_options import AdminKey, Config, Json, Key, LongestPause, Url
 from telemetry import __version__
 from telemetry.crashes import tell_without_words
@@ -217,6 +217,9 @@ def on(config: Config = None) -> None:
     from router.commands.switch import switch
 
     switch(config, off=False)
+
+
+app.command()(cli_trials.trial)
 
 
 @app.command(hidden=True)

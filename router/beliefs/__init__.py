@@ -16,6 +16,8 @@
 - `proposals`: what is held back and proposed, and when it lapses
 - `reviews`: what a review changes
 - `yielding`: that a choice yields as the allowance is spent is told once
+- `trials`: whom trials and hold-outs assign, and what their ends leave
+- `seen_trials`: trials as they lie in the store
 - `releases`: what release keys stand at, in the store
 - `release_log`: what the store tells of releases and proposals
 - `names`: what digests stand for, to be told to the store

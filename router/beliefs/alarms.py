@@ -13,13 +13,17 @@ from types import MappingProxyType
 from typing import Any
 
 import msgspec
+import numpy as np
 import structlog
+from numpy.typing import NDArray
 
 from bandit import watcher
 from bandit.cells import Terms
 from bandit.drift import BUCKET_MS, CALM, Alarm, AlarmKind, News, Watch
+from bandit.incumbent import Standings
 from bandit.posterior import Posterior
 from bandit.regimes import FIRST, Regimes
+from bandit.utility import may_judge
 from bandit.watcher import Watched
 from router.beliefs import looked_at
 from router.beliefs.levels import AllTasks
@@ -278,6 +282,19 @@ def fallen_by_group(catalog: Catalog, known: Sequence[EndpointWatch]) -> list[in
     return by_group(
         catalog, [one if down else UNKNOWN for one, down in zip(known, is_down, strict=True)]
     )
+
+
+def stands_at_alarmed(
+    standings: Standings,
+    posterior: Posterior,
+    named: NDArray[np.bool_],
+    decides: NDArray[np.bool_],
+) -> bool:
+    """Return whether a task stands at a group that an alarm named, and that can be judged again."""
+    enough = may_judge(posterior)
+    tasks = np.arange(len(standings.current))
+    named = decides & named[standings.current]
+    return bool((named & enough[tasks, standings.current]).any())
 
 
 def _closed(incarnation: bytes, now_ms: int) -> bytes:

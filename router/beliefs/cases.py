@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from bandit.incumbent import Standings
 from bandit.posterior import Posterior
 from bandit.utility import Objective, Order
-from router.beliefs.choices import first_hosts, groups_of, limited, objective_of
+from router.beliefs.choices import groups_of, limited, objective_of
 from router.beliefs.kept import Kept
+from router.beliefs.review_keys import first_hosts
 from router.config.compiled import Configuration
 from router.config.releasing import Releasing
 

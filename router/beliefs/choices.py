@@ -7,13 +7,14 @@ the posterior, so that processes that know the same agree.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bandit import incumbent, orders
+from bandit.assignment import Assignment
 from bandit.cells import Terms
 from bandit.draws import Law
 from bandit.incumbent import Books, Standings
@@ -23,11 +24,12 @@ from bandit.utility import Objective, Order, may_judge
 from router.beliefs.books import calls_a_day, read_books
 from router.beliefs.kept import Kept, Proposal, ReleaseNotice, ReviewKey, release_id
 from router.beliefs.levels import ReleaseKeys, begun, places_of
-from router.beliefs.review_keys import host_of, standing_behind, why_tasks_are_held
+from router.beliefs.review_keys import first_hosts, host_of, standing_behind, why_tasks_are_held
 from router.beliefs.waiting import with_notes
 from router.config.compiled import Configuration
 from router.endpoints.catalog import Catalog
 from router.policy.route import rivals_of
+from telemetry.trials import Trial
 
 NO_SIGNAL = "no quality signal"
 SPENT = "allowance spent"
@@ -51,6 +53,15 @@ class Choices:
     notes: tuple[str, ...]  # why a task is not explored, or what was not checked
     last: Mapping[str, ReleaseNotice]  # the last release of each task
     waiting: Mapping[str, Proposal]  # what is held back of each task
+    assignments: Mapping[str, Assignment] = field(default_factory=dict)  # by task; "": of all
+    trials: Mapping[str, Trial] = field(default_factory=dict)  # that these or a pin follow from
+
+    def assignment_of(self, task: str) -> Assignment | None:
+        """Return by what units of a task come to a side; None: by nothing."""
+        if not self.assignments:
+            return None  # most often
+        own, whole = self.assignments.get(task), self.assignments.get("")
+        return whole if own is None or (whole is not None and whole.is_trial) else own
 
 
 def weigh(
@@ -153,8 +164,11 @@ def rows_of(choices: Choices, configuration: Configuration) -> list[dict[str, An
     for task, index in configuration.task_index.items():
         current = int(standings.current[index])
         calls = int(books.routed[index])
-        if not calls and current == standings.incumbent and task not in choices.waiting:
+        trial = choices.trials.get("") or choices.trials.get(task)
+        is_told = trial is not None or task in choices.waiting
+        if not calls and current == standings.incumbent and not is_told:
             continue
+        assignment = choices.assignment_of(task)
         others = books.labelled[index] + books.unlabelled[index]
         out.append(
             {
@@ -172,6 +186,8 @@ def rows_of(choices: Choices, configuration: Configuration) -> list[dict[str, An
                 "explored_calls": int(others.sum()),
                 "exploring": choices.laws[index].stay < 1,
                 "note": choices.notes[index],
+                "trial": assignment.trial if assignment else trial and trial.id,
+                "holdout": 0.0 if assignment is None else assignment.control,
                 "value_usd": choices.objective.at(index).value_usd,
                 "last_release": _last(choices, task),
                 "held_back": asdict(held) if (held := choices.waiting.get(task)) else None,
@@ -220,12 +236,6 @@ def members_of(catalog: Catalog) -> dict[str, tuple[str, ...]]:
     """Return the ids of each group's hosts, by any one's."""
     groups = [tuple(catalog.endpoints[arm].id for arm in arms) for arms in catalog.group_members]
     return {id_: ids for ids in groups for id_ in ids}
-
-
-def first_hosts(review_key: ReviewKey, configuration: Configuration) -> list[str]:
-    """Return the ids by which the groups are named."""
-    standing, catalog = standing_behind(review_key, configuration), configuration.catalog
-    return [host_of(standing, catalog, g) for g in range(len(catalog.group_members))]
 
 
 def standings_of(

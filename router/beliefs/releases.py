@@ -100,6 +100,7 @@ class Releases:
             "moved_at_ms": dict(kept.moved_at_ms),
             "left_at_ms": {task: dict(names) for task, names in kept.left_at_ms.items()},
             "last": {task: asdict(notice) for task, notice in kept.last.items()},
+            "won": dict(kept.won),
             "begun_at_ms": kept.begun_at_ms,
             "scope": asdict(kept.review_key),
             "waiting": {task: asdict(one) for task, one in kept.waiting.items()},
@@ -170,13 +171,14 @@ def _parse(name: bytes, raw: bytes) -> Kept | None:
         hosts = {str(first): tuple(map(str, ids)) for first, ids in value["hosts"].items()}
         version, reviewed_at_ms = int(value["version"]), int(value["reviewed_at_ms"])
         # Earlier versions released nothing between reviews, did not note when a key began, knew no
-        # moves of an order, held nothing back, and nothing could be undone.
+        # moves of an order and no trials, held nothing back, and nothing could be undone.
         certain = _times(value.get("certain_at_ms", {}))
         moved = _times(value.get("moved_at_ms", {}))
         left = {str(task): _times(names) for task, names in value.get("left_at_ms", {}).items()}
         last = {str(t): ReleaseNotice(**told) for t, told in value.get("last", {}).items()}
+        won = {str(task): str(trial) for task, trial in value.get("won", {}).items()}
         begun_at_ms = int(value.get("begun_at_ms", reviewed_at_ms))
-        times = (current, hosts, certain, moved, left, last, begun_at_ms)
+        times = (current, hosts, certain, moved, left, last, won, begun_at_ms)
         waiting = {str(t): Proposal(**told) for t, told in value.get("waiting", {}).items()}
         undone = {str(t): _undone(names) for t, names in value.get("undone", {}).items()}
         yielded = _times(value.get("yielded_at_ms", {}))

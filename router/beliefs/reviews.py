@@ -13,17 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit import incumbent
-from bandit.incumbent import Release, Standings
+from bandit.incumbent import Release
 from bandit.posterior import Posterior
-from bandit.utility import may_judge
+from router.beliefs.alarms import stands_at_alarmed
 from router.beliefs.books import DAY_MS
 from router.beliefs.cases import ReviewCase
-from router.beliefs.choices import available, first_hosts, groups_of, members_of, standings_of
+from router.beliefs.choices import available, groups_of, members_of, standings_of
 from router.beliefs.fallbacks import fall_back
 from router.beliefs.kept import Kept, ReleaseNotice, ReviewKey, Undone
 from router.beliefs.levels import begun, places_of
 from router.beliefs.moves import Situation, by_order, departed
 from router.beliefs.proposals import hold_back, renew
+from router.beliefs.review_keys import first_hosts
 from router.beliefs.undone import barred
 from router.config.compiled import Configuration
 from router.config.releasing import Releasing
@@ -40,6 +41,7 @@ def review(
     alarmed_at_ms: Sequence[int] = (),
     fallen_at_ms: Sequence[int] = (),
     lost: Collection[str] = (),
+    held: Collection[str] = (),
     places: Mapping[str, int] | None = None,
 ) -> tuple[Kept, list[ReleaseNotice]] | None:
     """Return what the choices of a review key are to be; None: nothing is to be written.
@@ -55,11 +57,14 @@ def review(
         alarmed_at_ms: (n_groups,) when the last alarm named a group, in epoch ms; 0: never.
         fallen_at_ms: (n_groups,) the same, if it said that the group fell.
         lost: ids of endpoints that are away for so long that they are lost.
+        held: tasks of which nothing but what was removed moves the choice: a trial says who serves.
         places: by which row each task is decided; None: leaves by what they are below.
     """
     before = kept or Kept(review_key, reviewed_at_ms=now_ms, begun_at_ms=now_ms)
     before, decides = begun(before, configuration, places or places_of(review_key, configuration))
     standings, changes = standings_of(before, configuration, decides)
+    if held:
+        decides = decides & [task not in held for task in configuration.task_index]
     case = ReviewCase(before, configuration, posterior, decides, standings)
     due = is_due(case, alarmed_at_ms, now_ms=now_ms)
     removed = {c.task for c in changes}
@@ -72,9 +77,9 @@ def review(
         found, settled = _by_order(case, removed, lost, due=due, now_ms=now_ms)
     else:
         found, settled = _by_belief(case, lost, due=due, now_ms=now_ms), {}
-    moves, held = hold_back(case.mode, [m for m in found if m.task not in fallen])
+    moves, waits = hold_back(case.mode, [m for m in found if m.task not in fallen])
     current = {**before.current, **settled, **{c.task: c.after for c in [*changes, *moves]}}
-    waiting, notes = renew(case, current, held, now_ms=now_ms, due=due)
+    waiting, notes = renew(case, current, waits, now_ms=now_ms, due=due)
     is_same = current == before.current and waiting == before.waiting
     if kept is not None and not due and is_same:
         return None
@@ -97,7 +102,7 @@ def is_due(case: ReviewCase, alarmed_at_ms: Sequence[int], *, now_ms: int) -> bo
     if case.is_order or not len(alarmed_at_ms):
         return False
     named = np.array(alarmed_at_ms) > kept.reviewed_at_ms
-    return _is_alarmed(case.standings, case.posterior, named, case.decides)
+    return stands_at_alarmed(case.standings, case.posterior, named, case.decides)
 
 
 def next_version(
@@ -172,19 +177,6 @@ def _by_belief(
 def _asked(kept: Kept, tasks: Iterable[str], now_ms: int) -> NDArray[np.bool_]:
     """Return (n_tasks,) which tasks had no release between reviews within a day."""
     return np.array([now_ms >= kept.certain_at_ms.get(task, 0) + DAY_MS for task in tasks])
-
-
-def _is_alarmed(
-    standings: Standings,
-    posterior: Posterior,
-    named: NDArray[np.bool_],
-    decides: NDArray[np.bool_],
-) -> bool:
-    """Return whether a task stands at a group that an alarm named, and that can be judged again."""
-    enough = may_judge(posterior)
-    tasks = np.arange(len(standings.current))
-    named = decides & named[standings.current]
-    return bool((named & enough[tasks, standings.current]).any())
 
 
 def _changes(released: Iterable[Release], case: ReviewCase) -> list[ReleaseNotice]:
