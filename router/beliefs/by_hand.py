@@ -47,6 +47,8 @@ def accept(case: ReviewCase, proposal: Proposal, *, now_ms: int) -> HandAnswer:
         note = Note(NoteKind.LAPSED, task, proposal.before, proposal.after, why, proposal.id)
         after = replace(kept, version=kept.version + 1, waiting=waiting, notes=(note,))
         return HandAnswer(after, refused=f"proposal {proposal.id} lapsed: {why}")
+    if not _may_serve(case, proposal.after):
+        return HandAnswer(refused=f"{proposal.after} may not serve {task} now")
     now = seen_again(case, proposal, now_ms)
     reason = f"{ACCEPTED}: {now.reason}"
     notice = ReleaseNotice(task, now.before, now.after, now.p_better, now.gain, reason, now.labels)
@@ -60,15 +62,21 @@ def undo(case: ReviewCase, last: ReleaseNotice, *, now_ms: int) -> HandAnswer:
     if refused := _undecided(case, task):
         return HandAnswer(refused=refused)
     assert row is not None
-    stands_at, before = int(case.standings.current[row]), case.group_of(last.before)
+    stands_at = int(case.standings.current[row])
     if case.group_of(last.after) != stands_at:
         return HandAnswer(refused=f"{task} stands at {case.names[stands_at]} now")
-    rivals = available(case.kept.review_key, case.configuration)
-    if before is None or not rivals[case.configuration.catalog.arms.group == before].any():
+    if not _may_serve(case, last.before):
         return HandAnswer(refused=f"{last.before} may not serve {task} any more")
     notice = ReleaseNotice(task, last.after, last.before, None, None, UNDONE)
     after = _after(case, notice, now_ms)
     return HandAnswer(with_undone(case, after, task, last.after, now_ms=now_ms), (notice,))
+
+
+def _may_serve(case: ReviewCase, name: str) -> bool:
+    """Return whether some host of a name's group is a rival."""
+    group, arms = case.group_of(name), case.configuration.catalog.arms
+    rivals = available(case.kept.review_key, case.configuration)
+    return group is not None and bool(rivals[arms.group == group].any())
 
 
 def _undecided(case: ReviewCase, task: str) -> str:

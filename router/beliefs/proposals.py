@@ -6,9 +6,10 @@ lapses when its evidence no longer holds, which is said once. Pure, no I/O.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import isfinite
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,9 +19,18 @@ from bandit.proposed import HOLDS, odds_of_belief, odds_of_order
 from bandit.utility import mean_utility
 from router.beliefs.books import DAY_MS
 from router.beliefs.cases import ReviewCase
-from router.beliefs.kept import Note, NoteKind, Proposal, ReleaseNotice, proposal_id
+from router.beliefs.kept import (
+    Kept,
+    Note,
+    NoteKind,
+    Proposal,
+    ReleaseNotice,
+    ReviewKey,
+    proposal_id,
+)
 from router.config.releasing import Releasing
 
+T = TypeVar("T")
 TRIAL = "trial"
 """The reason of what a won trial releases: its verdict is its evidence, whatever is believed."""
 
@@ -65,11 +75,55 @@ def renew(
     for move in held:
         if move.task in waiting:
             continue
-        made = waiting[move.task] = _proposal(case, move, now_ms)
+        made = waiting[move.task] = _proposal(case.kept.review_key, case.mode, move, now_ms)
         if made.id:
             what = (move.task, move.before, move.after, move.reason, made.id)
             notes.append(Note(NoteKind.PROPOSED, *what))
     return waiting, tuple(notes)
+
+
+def wait_for_yes(
+    before: Kept, after: Kept, changes: Sequence[ReleaseNotice], mode: Releasing, *, now_ms: int
+) -> tuple[Kept, list[ReleaseNotice]] | None:
+    """Return what a trial's end changes, where what it won waits for a yes; None: nothing.
+
+    The trial counts as applied once its challenger has the task.
+
+    Args:
+        after: the next version, as it were with all changes.
+    """
+    won = {} if mode is Releasing.AUTO else {c.task: c for c in changes if c.reason == TRIAL}
+    if not won:
+        return after, list(changes)
+    rest = [c for c in changes if c.task not in won]
+    waiting, notes = dict(before.waiting), []
+    for task, move in won.items():
+        old = waiting.get(task)
+        if old is not None and (old.reason, old.after) == (TRIAL, move.after):
+            continue
+        if old is not None and old.id:
+            lapsed = (old.before, old.after, "a trial of it was won", old.id)
+            notes.append(Note(NoteKind.LAPSED, task, *lapsed))
+        made = waiting[task] = _proposal(before.review_key, mode, move, now_ms)
+        if made.id:
+            what = (move.before, move.after, move.reason, made.id)
+            notes.append(Note(NoteKind.PROPOSED, task, *what))
+    kept = replace(
+        after,
+        current=_but(after.current, before.current, won),
+        last=_but(after.last, before.last, won),
+        won=_but(after.won, before.won, won),
+        waiting=waiting,
+        notes=tuple(notes),
+    )
+    is_same = waiting == before.waiting and kept.won == before.won
+    return None if is_same and not rest else (kept, rest)
+
+
+def _but(after: Mapping[str, T], before: Mapping[str, T], tasks: Container[str]) -> dict[str, T]:
+    """Return the values of `after`, of some tasks those of `before`."""
+    others = {task: value for task, value in after.items() if task not in tasks}
+    return {**others, **{task: value for task, value in before.items() if task in tasks}}
 
 
 def why_lapsed(case: ReviewCase, proposal: Proposal, current: str | None) -> str | None:
@@ -90,10 +144,10 @@ def why_lapsed(case: ReviewCase, proposal: Proposal, current: str | None) -> str
     if before is None or before != stands_at:
         shown = current if current is not None else case.names[case.standings.incumbent]
         return f"{task} stands at {shown} now"
+    if proposal.reason == TRIAL and after is not None:
+        return None
     if after is None or not case.groups()[row, after]:
         return f"{proposal.after} may not serve {task} now"
-    if proposal.reason == TRIAL:
-        return None
     odds = _odds(case, row, before, after, proposal.reason)
     if odds >= HOLDS:
         return None
@@ -132,9 +186,8 @@ def _ordering(case: ReviewCase, row: int) -> Ordering:
     return Ordering(case.posterior, case.objective, row, np.array(case.arms()[row]))
 
 
-def _proposal(case: ReviewCase, move: ReleaseNotice, now_ms: int) -> Proposal:
-    is_frozen = case.mode is Releasing.FROZEN
-    key = case.kept.review_key
-    id_ = "" if is_frozen else proposal_id(key, move.task, move.after, now_ms)
+def _proposal(review_key: ReviewKey, mode: Releasing, move: ReleaseNotice, now_ms: int) -> Proposal:
+    is_frozen = mode is Releasing.FROZEN
+    id_ = "" if is_frozen else proposal_id(review_key, move.task, move.after, now_ms)
     figures = (move.p_better, move.gain, move.reason)
     return Proposal(move.task, move.before, move.after, *figures, now_ms, now_ms, id_, move.labels)
