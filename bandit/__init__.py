@@ -29,6 +29,7 @@ Nothing here does I/O, reads a clock, owns a random generator or logs. In readin
 - `incumbent`: the guarded law: challengers, allowance, releases
 - `ordering`: what `cheapest` and `fastest` sort by, and how surely
 - `orders`: the law of `cheapest` and `fastest`
+- `proposed`: how surely a release that waits would still be made
 - `regimes`: which evidence counts after it did
 - `epochs`: and which once its task has another prompt
 - `watcher`: both, for one endpoint and for all

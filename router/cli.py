@@ -223,6 +223,19 @@ app.command()(cli_trials.trial)
 
 
 @app.command(hidden=True)
+def release(
+    what: Annotated[str, typer.Argument(help="accept, undo or list.")] = "list",
+    id_: Annotated[str, typer.Argument(metavar="[ID]", help="Of a proposal or release.")] = "",
+    config: Config = None,
+    json_: Json = False,
+) -> None:
+    """Say yes to a proposed release, undo one, or list both."""
+    from router.commands import release as verb
+
+    verb.release(what, id_, config, as_json=json_)
+
+
+@app.command(hidden=True)
 def key(
     what: Annotated[str, typer.Argument(help="make, list or revoke.")] = "make",
     id_: Annotated[str, typer.Argument(metavar="[ID]", help="Of the key to revoke.")] = "",

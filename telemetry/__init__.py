@@ -52,6 +52,7 @@ In reading order:
 - `saving_state`: sums of what routing saved, as they lie in the store
 - `leases`: who may fold a shard
 - `filling`: many fields or members as few arguments of a script
+- `standings`: what release keys stand at, changed in one step with what is announced
 - `scripts`: the few steps that the store must take atomically
 - `budget_accounts`, `allowances`: money that is granted before it is spent: store and holder
 - `rate_accounts`: the same of what providers take a minute

@@ -23,7 +23,7 @@ from bandit.derived import checked
 from bandit.drift import BUCKET_MS, CALM, PROBE_BUCKETS, AlarmKind, News, Watch
 from bandit.families import N_COLUMNS, D, Family, Q
 from bandit.regimes import FIRST, count_derived, count_quality
-from router.beliefs import choices
+from router.beliefs import reviews
 from router.beliefs.alarms import AlarmNotice, Alarms, EndpointWatch
 from router.beliefs.beliefs import Beliefs, believe
 from router.beliefs.kept import Kept
@@ -564,7 +564,7 @@ def test_an_alarm_that_names_the_choice_brings_the_review_forward() -> None:
 
     def review(found: cells.Terms, alarmed_at_ms: list[int]) -> Any:
         posterior = beliefs(found).posterior
-        return choices.review(
+        return reviews.review(
             SCOPE, kept, posterior, ABC, now_ms=now_ms, alarmed_at_ms=alarmed_at_ms
         )
 

@@ -7,7 +7,7 @@ hold an office: a look names the bucket that it goes on from, and of two routers
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -274,6 +274,14 @@ def by_group(catalog: Catalog, known: Iterable[EndpointWatch]) -> list[int]:
     """Return when the last alarm named a host of each group, in epoch ms; 0: never."""
     at_ms = [one.alarmed_at_ms for one in known]
     return [max(at_ms[arm] for arm in arms) for arms in catalog.group_members]
+
+
+def fallen_by_group(catalog: Catalog, known: Sequence[EndpointWatch]) -> list[int]:
+    """Return when a host of each group fell, as its last alarm says, in epoch ms; 0: it did not."""
+    is_down = [one.alarm is not None and one.alarm.kind is AlarmKind.DOWN for one in known]
+    return by_group(
+        catalog, [one if down else UNKNOWN for one, down in zip(known, is_down, strict=True)]
+    )
 
 
 def stands_at_alarmed(

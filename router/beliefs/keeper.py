@@ -13,7 +13,7 @@ import structlog
 
 from bandit import cells
 from bandit.families import N_COLUMNS
-from router.beliefs import alarms, choices, splits
+from router.beliefs import alarms, choices, reviews, splits
 from router.beliefs.alarms import Alarms
 from router.beliefs.beliefs import Beliefs, believe, draw_ahead
 from router.beliefs.damage import DamageNotices
@@ -35,6 +35,7 @@ from router.beliefs.switch import Switch
 from router.beliefs.tag_names import TagNames
 from router.beliefs.teachers import with_teachers
 from router.beliefs.trials import of_key, settle, under_trials
+from router.beliefs.yielding import yielded
 from router.config.compiled import Configuration
 from router.config.watch import WatchedFile
 from router.errors import Problem
@@ -329,23 +330,29 @@ class Keeper:
             return False
         now_ms, configuration = int(time.time() * 1000), beliefs.configuration
         alarmed_at_ms = alarms.by_group(configuration.catalog, beliefs.known)
+        fallen_at_ms = alarms.fallen_by_group(configuration.catalog, beliefs.known)
         trials = followed.trials
         trials.end(releases.kept, configuration, now_ms, alarmed_at_ms, self._lost)
         changed = False
         next_ms = [now_ms + LONGEST_MS]
         for review_key in review_keys:
             mine = of_key(trials.known.values(), review_key, configuration)
-            found = choices.review(
+            kept = releases.kept.get(review_key)
+            found = reviews.review(
                 review_key,
-                releases.kept.get(review_key),
+                kept,
                 beliefs.posterior_of(review_key.app),
                 configuration,
                 now_ms=now_ms,
                 alarmed_at_ms=alarmed_at_ms,
+                fallen_at_ms=fallen_at_ms,
                 lost=self._lost,
                 held=mine.held,
                 places=beliefs.places[configuration.apps[review_key.app].outlook],
             )
+            if found is None:
+                weighed, tasks = beliefs.choices.get(review_key), configuration.task_index
+                found = yielded(weighed, kept, tasks, now_ms=now_ms)
             if found is not None:
                 written = self._write(releases, *with_teachers(*found, beliefs), now_ms=now_ms)
                 changed |= written

@@ -17,6 +17,7 @@ from bandit.assignment import HALF, Assignment
 from bandit.draws import Law
 from router.beliefs.choices import Choices
 from router.beliefs.kept import Kept, ReleaseNotice, ReviewKey, release_key
+from router.beliefs.proposals import TRIAL, wait_for_yes
 from router.beliefs.review_keys import first_hosts, is_current
 from router.config.compiled import Configuration
 from router.config.levels import parent_of
@@ -25,7 +26,7 @@ from telemetry.trials import MAX_HOLDOUT, Trial, TrialState
 
 WHOLE = ""
 """In place of a task: all of them."""
-WON, PINNED = "trial", "pinned"
+WON, PINNED = TRIAL, "pinned"
 """Reasons of releases."""
 
 
@@ -145,7 +146,7 @@ def settle(
     """Return what a review key's choices are to be after trials that ended; None: as they are.
 
     A won trial brings its task to the challenger, once. One that ended without a gain brings it
-    to the incumbent.
+    to the incumbent. Where the app does not let releases happen by themselves, the former waits.
     """
     won = {**kept.won, **{t.task: t.id for t in _unsettled(kept, mine, configuration)}}
     changes = _moves(kept, mine, configuration, now_ms)
@@ -164,7 +165,8 @@ def settle(
         won=won,
         last={**kept.last, **{c.task: c for c in changes}},
     )
-    return after, changes
+    mode = configuration.apps[kept.review_key.app].releases
+    return wait_for_yes(kept, after, changes, mode, now_ms=now_ms)
 
 
 def _unsettled(kept: Kept, mine: KeyTrials, configuration: Configuration) -> list[Trial]:

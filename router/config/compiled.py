@@ -34,6 +34,7 @@ from router.config.levels import (
 from router.config.notices import NoticesEntry
 from router.config.policies import ConstraintsEntry, RoleEntry, compile_rules
 from router.config.process import ArchiveEntry, AuditEntry, ServerEntry, StoreEntry
+from router.config.releasing import Releasing
 from router.config.rules import PolicyRules, strictest
 from router.config.strategies import ORDERS, Exchangeable, ObjectiveKind, StrategyEntry
 from router.config.wishes import compile_limits, compile_trade
@@ -103,6 +104,7 @@ class App:
     categories: dict[str, int]  # by task the digest under which its calls are booked
     spend_tag: str | None = None  # key of the tag that its spend is booked by as well
     ceilings: Ceilings | None = None  # of what exploring comes to in a day
+    releases: Releasing = Releasing.AUTO  # who says yes to them
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +294,7 @@ def compile_entries(
             categories(name, entry.learn),
             entry.spend_tag or entries.organisation.spend_tag,
             compile_ceilings(entry.exploring, entries.organisation.exploring),
+            entry.releases or entries.organisation.releases or Releasing.AUTO,
         )
         for name, entry in entries.all_apps.items()
     }

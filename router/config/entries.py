@@ -23,6 +23,7 @@ from router.config.policies import (
 )
 from router.config.presets import ALIASES, PRESETS
 from router.config.process import ArchiveEntry, AuditEntry, ServerEntry, StoreEntry
+from router.config.releasing import Releasing
 from router.config.starters import starter_value, starters_beside
 from router.config.strategies import StrategyEntry
 from router.endpoints.data_classes import USUAL_CLASSES
@@ -134,6 +135,7 @@ class AppEntry(PreferencesEntry):
     classify: Classify = Classify.SUGGEST
     spend_tag: TagKey | None = None  # key of the tag that its spend is booked by as well
     exploring: ExploringEntry | None = None  # daily ceilings, instead of the organisation's
+    releases: Releasing | None = None  # else as the organisation has it, else auto
 
 
 GENERAL = "general"

@@ -152,6 +152,7 @@ MEANT: dict[tuple[str | int, str], Callable[[Any], Any]] = {
     ("strategies", "release_every_s"): compile_release_every_s,
     ("strategies", "latency_usd_per_s"): _latency,
     ("apps", "incumbent"): lambda _: "as the strategy has it",
+    ("apps", "releases"): lambda _: "as the organisation has it, else auto",
     ("apps", "fallback"): lambda _: (
         "any for auto (group where locked), group for a model's name, none where pinned"
     ),

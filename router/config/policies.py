@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import Discriminator, Field, Tag
 
 from router.config.exploring import ExploringEntry
+from router.config.releasing import Releasing
 from router.config.rules import PolicyRules
 from router.config.wishes import StrategyLimitsEntry
 from router.endpoints.capabilities import Capability, Needs
@@ -87,6 +88,8 @@ class OrganisationEntry(PreferencesEntry):
     """Key of the tag that an app's spend is booked by as well, where the app declares none."""
     exploring: ExploringEntry | None = None
     """What exploring may come to in a day of each app that does not say so itself."""
+    releases: Releasing | None = None
+    """Who says yes to releases of each app that does not say so itself."""
 
 
 class RoleEntry(PreferencesEntry):
