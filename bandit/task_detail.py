@@ -22,7 +22,7 @@ REACH_SD = 3.5
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A density: `at` rises; heights are ≥ 0, and mean something beside each other alone."""
+    """A density: `at` rises; heights are above those of nothing, in no unit: faces scale them."""
 
     at: tuple[float, ...]
     height: tuple[float, ...]

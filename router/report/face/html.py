@@ -1,0 +1,103 @@
+"""The page, a task and a decision as documents that need nothing from elsewhere. Pure.
+
+One template makes the file and the live page; every word in it is escaped. The file has no script,
+and the live page works without its own.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Sequence
+from hashlib import sha256
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from bandit.report import Page
+from bandit.task_detail import TaskDetail
+from router.report.face import figures, rows
+
+HERE = files(__package__ or "router.report.face")
+STYLE = HERE.joinpath("page.css").read_text("utf-8").replace("\n", "")
+SCRIPT = HERE.joinpath("page.js").read_text("utf-8")
+"""Of the live page: it puts what changed in its place."""
+STYLE_HASH = f"'sha256-{b64encode(sha256(STYLE.encode()).digest()).decode()}'"
+NOTHING_ELSE = f"default-src 'none'; style-src {STYLE_HASH}; img-src data:"
+FILE_POLICY = f"{NOTHING_ELSE}; base-uri 'none'; form-action 'none'"
+LIVE_POLICY = (
+    f"default-src 'none'; style-src {STYLE_HASH}; img-src 'self' data:; script-src 'self'; "
+    "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+
+
+def page_html(page: Page, details: Sequence[TaskDetail] = (), *, is_live: bool = False) -> str:
+    """Return a page as a document.
+
+    Args:
+        details: what opens below its tasks; on the live page tasks open on pages of their own.
+        is_live: it is asked for again and again, rather than kept.
+    """
+    return TEMPLATE.render(
+        kind="page",
+        is_live=is_live,
+        title="Pointsman" if is_live else f"Pointsman, {figures.day(page.at_ms)}",
+        page=page,
+        rows=rows.task_rows(page, details, is_live=is_live),
+        routers=rows.router_rows(page.routers),
+        most_changes=rows.MOST_CHANGES,
+    )
+
+
+def task_html(page: Page, detail: TaskDetail) -> str:
+    """Return a task of the live page as a document: its endpoints, the best first."""
+    return TEMPLATE.render(
+        kind="task",
+        is_live=True,
+        title=f"{detail.line.task}, Pointsman",
+        page=page,
+        line=detail.line,
+        basis=rows.rests_on(detail.line),
+        found=rows.matrix(detail),
+    )
+
+
+def decision_html(lines: Sequence[str]) -> str:
+    """Return an explanation as a document: its sentence, and what follows it."""
+    return TEMPLATE.render(kind="decision", is_live=False, title="Decision, Pointsman", lines=lines)
+
+
+def _finalized(value: Any) -> Any:
+    """Return a value as it is shown: what anybody wrote is one line."""
+    return figures.shown(value) if type(value) is str else value
+
+
+def _environment() -> Environment:
+    made = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_finalized,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals |= {"style": Markup(STYLE), "policy": Markup(FILE_POLICY)}  # noqa: S704 - ours
+    made.filters |= {
+        "svg": Markup,  # drawn here, of figures alone
+        "fixed": "{:.2f}".format,
+        "count": figures.count,
+        "money": figures.money,
+        "points": figures.points,
+        "quality": figures.quality,
+        "share": figures.share,
+        "seconds": figures.seconds,
+        "moment": figures.moment,
+        "since": figures.since,
+        "stamp": figures.stamp,
+        "basis": rows.basis,
+        "budget": rows.budget_words,
+    }
+    return made
+
+
+TEMPLATE = _environment().from_string(HERE.joinpath("page.html").read_text("utf-8"))
