@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bandit.report import Interval, Signal, TaskLine
 
 MOST_CURVES = 12
-N_POINTS = 40
+N_POINTS = 32
 REACH_SD = 3.5
 """Of a curve on either side: what lies beyond is too low to be seen."""
 

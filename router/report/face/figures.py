@@ -6,23 +6,26 @@ Whatever anybody wrote comes through `shown`: one line, without what a screen wo
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from bandit.report import Interval, Signal
 
-MOST_CHARACTERS = 600
-"""Of anybody's words: a sentence is shorter, and a page has to end somewhere."""
-JOINERS = "\u200c\u200d"
-"""Words of some scripts are misspelt without them."""
+MOST_CHARACTERS = 240
+MOST_OF_SENTENCE = 2000
+"""Of anybody's words: what is meant to be read is shorter, and a page has to end somewhere."""
+SPARED = "\u200c\u200d\u00a0"
+"""Words of some scripts are misspelt without the first two; figures hold together by the third."""
 DAY_MS = 86_400_000
+FIGURE = re.compile(r"[-+−]?[\d.,]+ (?:pp|%)(?: \[[^][]{1,24}\])?")
 
 
-def shown(text: str) -> str:
+def shown(text: str, most: int = MOST_CHARACTERS) -> str:
     """Return words as one line; what controls a terminal or turns its direction shows as `?`."""
-    line = " ".join(text[: 2 * MOST_CHARACTERS].split())
-    clean = "".join(c if c.isprintable() or c in JOINERS else "?" for c in line)
-    return clean if len(clean) <= MOST_CHARACTERS else f"{clean[: MOST_CHARACTERS - 1]}…"
+    line = " ".join(text[: 2 * most].split())
+    clean = "".join(c if c.isprintable() or c in SPARED else "?" for c in line)
+    return clean if len(clean) <= most else f"{clean[: most - 1]}…"
 
 
 def count(n: int, noun: str = "", plural: str = "") -> str:
@@ -72,7 +75,12 @@ def amount(x: float, unit: str) -> str:
 
 def seconds(s: float) -> str:
     """Return a time that somebody waits."""
-    return f"{s:.0f} s" if s >= 10 else f"{s:.1f} s" if s >= 1 else f"{1000 * s:.0f} ms"
+    return f"{s:.0f} s" if s >= 10 else f"{s:.1f} s" if s >= 1 else f"{s:.2f} s"
+
+
+def sentence(text: str) -> str:
+    """Return words as one line that breaks in no figure and its interval."""
+    return FIGURE.sub(lambda found: found[0].replace(" ", "\u00a0"), shown(text, MOST_OF_SENTENCE))
 
 
 def joined(words: Sequence[str]) -> str:

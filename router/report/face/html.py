@@ -58,7 +58,8 @@ def task_html(page: Page, detail: TaskDetail) -> str:
         title=f"{detail.line.task}, Pointsman",
         page=page,
         line=detail.line,
-        basis=rows.rests_on(detail.line),
+        words=rows.task_words(detail.line),
+        basis=rows.task_basis(detail.line),
         found=rows.matrix(detail),
     )
 
@@ -69,8 +70,11 @@ def decision_html(lines: Sequence[str]) -> str:
 
 
 def _finalized(value: Any) -> Any:
-    """Return a value as it is shown: what anybody wrote is one line."""
-    return figures.shown(value) if type(value) is str else value
+    """Return a value as it is shown: what anybody wrote is one line.
+
+    What a filter made is clean, and as long as it is meant to be.
+    """
+    return figures.shown(value, figures.MOST_OF_SENTENCE) if type(value) is str else value
 
 
 def _environment() -> Environment:
@@ -90,6 +94,7 @@ def _environment() -> Environment:
         "points": figures.points,
         "quality": figures.quality,
         "share": figures.share,
+        "sentence": figures.sentence,
         "seconds": figures.seconds,
         "moment": figures.moment,
         "since": figures.since,

@@ -14,15 +14,16 @@ from router.report.face import charts, figures
 MOST_ROUTERS_NAMED = 4
 MOST_CHANGES = 8
 """Above the fold; older ones open."""
-MOST_BUDGETS = 6
+MOST_IN_FILE = 6
+"""Endpoints of a task in a file, which has all tasks."""
+LEAST_SHARE = 0.005
 
 
 class TaskRow(NamedTuple):
     """A task of the page."""
 
     line: TaskLine
-    of: str  # whose it is, as far as that tells it from others
-    rests_on: str  # a sentence: signals, incumbent, why
+    rests_on: str  # whose it is, beside whom it is held, signals, why
     link: str
     detail: MatrixRows | None
 
@@ -67,32 +68,52 @@ def task_rows(page: Page, details: Sequence[TaskDetail], *, is_live: bool) -> li
     rows = []
     for line in page.tasks:
         detail = None if is_live else opened.get(task_key(line))
-        of = [f"app {line.app}"] if len(apps) > 1 else []
-        of += [f"as {line.role}"] if line.role else []
         rows.append(
             TaskRow(
                 line,
-                ", ".join(of),
-                rests_on(line),
+                rests_on(line, has_app=len(apps) > 1),
                 task_link(line) if is_live else "",
-                matrix(detail, folds=False) if detail is not None and detail.endpoints else None,
+                matrix(detail, most=MOST_IN_FILE) if detail is not None and detail.endpoints else None,
             )
         )
     return rows
 
 
-def rests_on(line: TaskLine) -> str:
-    """Return what a task's figures rest on, beside whom they compare with, and why its word."""
-    said = []
+def rests_on(line: TaskLine, *, has_app: bool) -> str:
+    """Return whose a task is, beside whom it is held, by what, and why its word."""
+    said = [f"app {line.app}"] if has_app else []
+    if line.role:
+        said.append(f"role {line.role}")
     if line.incumbent and line.incumbent != line.current:
-        said.append(f"against {figures.shown(line.incumbent)}")
+        usd = line.incumbent_cost_per_success_usd
+        at = "" if usd is None else f" at {figures.money(usd)}"
+        said.append(f"against {figures.shown(line.incumbent)}{at}")
     elif line.incumbent:
         said.append("your incumbent")
-    if line.signals:
-        said.append(f"by {figures.signals(line.signals)}")
-    if line.why:
-        said.append(line.why)
+    return "; ".join([*said, *_by(line)])
+
+
+def task_words(line: TaskLine) -> str:
+    """Return a task in a sentence, for where it stands alone."""
+    whose = ", ".join([f"app {line.app}", *([f"role {line.role}"] if line.role else [])])
+    said = [f"{whose}: {line.word.value}"]
+    if line.quality is not None:
+        beside = line.incumbent and line.incumbent != line.current
+        against = f" against {figures.shown(line.incumbent)}" if beside else ""
+        said.append(f"quality {figures.points(line.quality)}{against}")
+    if line.cost_per_success_usd is not None:
+        said.append(f"{figures.money(line.cost_per_success_usd)} per success")
     return "; ".join(said)
+
+
+def _by(line: TaskLine) -> list[str]:
+    said = [f"by {figures.signals(line.signals)}"] if line.signals else []
+    return [*said, *([line.why] if line.why else [])]
+
+
+def task_basis(line: TaskLine) -> str:
+    """Return what a task's figures rest on, and why its word."""
+    return "; ".join(_by(line))
 
 
 def task_link(line: TaskLine) -> str:
@@ -102,14 +123,14 @@ def task_link(line: TaskLine) -> str:
     return f"/task/{quote(line.task, safe='')}{f'?{query}' if query else ''}"
 
 
-def matrix(detail: TaskDetail, *, folds: bool = True) -> MatrixRows:
+def matrix(detail: TaskDetail, *, most: int | None = None) -> MatrixRows:
     """Return a task's endpoints; charts of the first few alone.
 
     Args:
-        folds: keep those without charts, too.
+        most: endpoints that are shown; None: all.
     """
     quality, latency = charts.quality_axis(detail), charts.latency_axis(detail)
-    shown = detail.endpoints if folds else detail.endpoints[:MOST_CURVES]
+    shown = detail.endpoints[:most]
     rows = [
         MatrixRow(
             line,
@@ -137,6 +158,8 @@ def _marks(line: EndpointLine) -> str:
     else:
         said.append(figures.count(line.labels, "label"))
     said += [figures.count(line.calls, "call")] if line.calls else ["no calls"]
+    if line.p_best is not None and line.p_best >= LEAST_SHARE and not line.is_inferred:
+        said.append(f"best: {figures.share(line.p_best)}")
     return ", ".join([*said, *([line.note] if line.note else [])])
 
 
@@ -145,7 +168,7 @@ def basis(line: VerdictLine) -> str:
     said, verdict = [], line.verdict
     if verdict.basis is not Basis.NOTHING:
         kept, routed = (f"{n:,}" for n in verdict.units)
-        said.append(f"{verdict.basis.value}: {kept} sessions with the incumbent, {routed} without")
+        said.append(f"By {verdict.basis.value}: {kept} sessions with the incumbent, {routed} routed")
     if line.signals:
         said.append(f"by {figures.signals(line.signals)}")
     if verdict.ended_ms:
