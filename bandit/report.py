@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from bandit.families import S
-from bandit.matrix import Z90, ReportRow
+from bandit.matrix import Z90
 from bandit.posterior import Posterior
 from bandit.verdict import Verdict, VerdictKind
 
@@ -278,22 +278,3 @@ def in_order(troubles: Iterable[PageTrouble]) -> tuple[PageTrouble, ...]:
     return tuple(
         sorted(once.values(), key=lambda one: (not one.is_urgent, -one.since_ms, one.text))
     )
-
-
-@dataclass(frozen=True, slots=True)
-class DayShare:
-    """How much of a task's calls an endpoint served on one day."""
-
-    day: str  # of UTC, ISO 8601
-    endpoint: str
-    calls: int
-
-
-@dataclass(frozen=True, slots=True)
-class TaskDetail:
-    """A task, opened: its matrix and its history."""
-
-    line: TaskLine
-    rows: tuple[ReportRow, ...]  # of its matrix, the best first
-    days: tuple[DayShare, ...] = ()
-    notes: tuple[str, ...] = ()
