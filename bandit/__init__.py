@@ -47,5 +47,6 @@ Nothing here does I/O, reads a clock, owns a random generator or logs. In readin
 - `matrix`: posteriors as rows, by task and endpoint
 - `verdict`: what a comparison by chance shows
 - `report`: the page that people read
+- `task_detail`: what opens below a task of it
 - `replay`: the loop on recorded outcomes
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
@@ -20,6 +21,7 @@ from bandit.report import (
     TaskWord,
     VerdictLine,
 )
+from bandit.task_detail import EndpointLine, TaskDetail, latency_curve, quality_curve
 from bandit.verdict import Basis, Difference, Measure, Verdict, VerdictKind
 
 NOW_MS = 1_764_513_000_000  # 2025-11-30 14:30 UTC
@@ -322,9 +324,9 @@ BROKEN = Page(
     scope="app shop, 7 days",
     sentences=(
         VerdictLine(
-            text="Routing is off since 11:40: every call goes to your incumbent.",
+            text="Not shown yet: no trial runs while routing is off.",
             verdict=replace(NOTHING, basis=Basis.TRIAL, ended_ms=NOW_MS - 3 * HOUR_MS),
-            advice="pointsman on",
+            advice="pointsman trial chat.support",
         ),
     ),
     tasks=tuple(
@@ -402,3 +404,70 @@ SAMPLES: dict[str, Page] = {
     "broken": BROKEN,
     "hostile": hostile(DEMO),
 }
+
+
+def _line(name: str, quality: float, sd: float, seconds: float, share: float, **more: Any) -> Any:
+    """Return an endpoint's line with its curves; `more` says what else is known of it."""
+    n_days = 14
+    usual: dict[str, Any] = {
+        "quality": Interval(quality, max(quality - 1.645 * sd, 0), min(quality + 1.645 * sd, 1)),
+        "p_best": share,
+        "cost_per_success_usd": 0.0009 + seconds / 1000,
+        "latency_p50_s": seconds,
+        "latency_p95_s": 3.1 * seconds,
+        "calls": int(5_204 * share),
+        "labels": int(1_900 * share),
+        "share": share,
+        "is_inferred": False,
+        "quality_curve": quality_curve(quality, sd),
+        "latency_curve": latency_curve(math.log(seconds), 0.6, 40.0),
+        "shares": tuple(
+            None if day == 5 else min(max(share * (0.4 + day / n_days), 0), 1)
+            for day in range(n_days)
+        ),
+    }
+    return EndpointLine(endpoint=name, **(usual | more))
+
+
+DEMO_DETAIL = TaskDetail(
+    line=DEMO.tasks[0],
+    endpoints=(
+        _line("deepinfra/llama-3.3-70b", 0.921, 0.009, 1.2, 0.81, is_current=True),
+        _line("anthropic/claude-sonnet-4", 0.917, 0.021, 3.4, 0.05),
+        _line("openai/gpt-4.1", 0.890, 0.008, 2.2, 0.12, is_incumbent=True),
+        _line(
+            "mistral/mistral-medium",
+            0.86,
+            0.06,
+            1.9,
+            0.0,
+            is_inferred=True,
+            shares=(),
+            latency_curve=None,
+            latency_p50_s=None,
+            latency_p95_s=None,
+            p_best=0.08,
+        ),
+        _line("groq/llama-3.1-8b", 0.74, 0.018, 0.4, 0.02, note="suspended: tools"),
+        EndpointLine("local/qwen3-8b", None, None, None, None, None, 0, 0, None, True),
+    ),
+    first_day_ms=NOW_MS - NOW_MS % DAY_MS - 13 * DAY_MS,
+    signals=LABELS,
+)
+BIG_DETAIL = TaskDetail(
+    line=BIG.tasks[0],
+    endpoints=tuple(
+        _line(_endpoint(i), 0.95 - i / 400, 0.01 + i / 4000, 0.5 + i / 50, 0.3 / (i + 1))
+        for i in range(200)
+    ),
+    first_day_ms=NOW_MS - NOW_MS % DAY_MS - 13 * DAY_MS,
+    signals=LABELS,
+)
+DETAILS: dict[str, tuple[TaskDetail, ...]] = {
+    "empty": (),
+    "demo": tuple(replace(DEMO_DETAIL, line=line) for line in DEMO.tasks),
+    "big": tuple(replace(BIG_DETAIL, line=line) for line in BIG.tasks),
+    "broken": (TaskDetail(BROKEN.tasks[0], ()),),
+    "hostile": tuple(hostile(replace(DEMO_DETAIL, line=line)) for line in DEMO.tasks),
+}
+"""What opens below the tasks of each sample."""
