@@ -1,7 +1,7 @@
 """Verdicts in words. Pure.
 
 In this order: not worth it here, gains, a trade, not shown yet. A sentence never claims what its
-intervals do not carry, and says of what it is: a trial or a hold-out, with its date once it is over.
+intervals do not carry, and says of what it is: a trial or a hold-out, dated once that is over.
 """
 
 from __future__ import annotations
@@ -171,7 +171,9 @@ def _figure(difference: Difference) -> str:
     sign = 1 if difference.is_better_higher else -1
     ends = sorted((sign * 100 * difference.low, sign * 100 * difference.high))
     of_what = of_what if difference.is_better_higher else f"less {of_what}"
-    return f"{_one(sign * 100 * difference.mean)} {unit} [{_one(ends[0])}, {_one(ends[1])}] {of_what}"
+    return (
+        f"{_one(sign * 100 * difference.mean)} {unit} [{_one(ends[0])}, {_one(ends[1])}] {of_what}"
+    )
 
 
 def _one(value: float, sign: str = "") -> str:
