@@ -74,9 +74,7 @@ def _stream(client: Client, name: str, field: bytes, wish: PageWish) -> Iterator
             yield told
 
 
-def _each(
-    every: Iterable[Told], line: Callable[[Told], ChangeLine | None]
-) -> Iterator[ChangeLine]:
+def _each(every: Iterable[Told], line: Callable[[Told], ChangeLine | None]) -> Iterator[ChangeLine]:
     """Yield lines; what is not of this version is left out, and logged."""
     for told in every:
         try:
@@ -153,9 +151,10 @@ def _of_prompt(told: Told) -> str:
 
 
 def _logged(record: ChangeRecord) -> ChangeLine | None:
-    if record.kind not in ChangeKind:
+    try:
+        kind = ChangeKind(record.kind)
+    except ValueError:
         return None  # of a later version
-    kind = ChangeKind(record.kind)
     return ChangeLine(
         record.at_ms,
         kind,
@@ -198,7 +197,7 @@ def read_proposals(client: Client) -> list[Told]:
     Raises:
         redis.RedisError: the store is away.
     """
-    found = []
+    found: list[Told] = []
     for name, value in client.hgetall(keys.PROPOSALS).items():
         try:
             told = json.loads(value)

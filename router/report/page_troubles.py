@@ -1,4 +1,4 @@
-"""What needs attention, as the page tells it: of the store, the file, routers, prices and labels."""
+"""What needs attention, as the page tells it: of store, file, routers, prices and labels."""
 
 from __future__ import annotations
 
@@ -54,7 +54,9 @@ def router_troubles(routers: Iterable[RouterPresence]) -> Iterator[PageTrouble]:
         )
 
 
-def other_troubles(report: Section, doubts: Iterable[Section], now_ms: int) -> Iterator[PageTrouble]:
+def other_troubles(
+    report: Section, doubts: Iterable[Section], now_ms: int
+) -> Iterator[PageTrouble]:
     """Yield what is amiss with sums, prices, models and feedback.
 
     Args:

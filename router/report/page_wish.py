@@ -81,7 +81,7 @@ def page_wish(given: Mapping[str, str | None], *, now_s: float) -> PageWish:
     """
     told = {name: value for name, value in given.items() if value is not None}
     days = None
-    asked = {name: told[name] for name in ("since", "month") if name in told}
+    asked: dict[str, str] = {name: told[name] for name in ("since", "month") if name in told}
     if asked.get("month") == THIS_MONTH:
         asked["month"] = datetime.fromtimestamp(now_s, UTC).strftime("%Y-%m")
     since = asked.get("since", "" if "month" in asked else f"{USUAL_DAYS}d")

@@ -184,5 +184,5 @@ def _one(value: float, sign: str = "") -> str:
 
 def _rounded(n: int) -> int:
     """Return two leading digits: it is an estimate."""
-    step = 10 ** max(len(str(max(n, 1))) - 2, 0)
+    step: int = 10 ** max(len(str(max(n, 1))) - 2, 0)
     return -(-n // step) * step
