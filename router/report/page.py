@@ -7,7 +7,7 @@ nothing else.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from bandit.report import (
@@ -314,8 +314,3 @@ def _notes(source: PageSource, period: Period, routers: Sequence[RouterPresence]
         yield NONE_IN_PERIOD if ever or source.wish.is_narrow else NO_CALL
     if source.sees_all and not routers and not source.this_router:
         yield NO_ROUTER
-
-
-def page_json(page: Page) -> dict[str, Any]:
-    """Return a page as JSON has it."""
-    return asdict(page)

@@ -26,7 +26,8 @@ from router.report.terminal_text import WIDTH, columns, widest, wrapped
 MOST_LINES = 40
 UNKNOWN = "–"
 OFF = "Routing is off"
-LEGEND = "quality: points above the incumbent [90 %]; $/1k: of 1,000 successes; inc.: its own"
+LEGEND = "quality: points above the incumbent [90 %]; $/1k: cost of 1,000 successes"
+ITS_COST = ", inc.: its"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +35,13 @@ class Most:
     """How much of each section is shown."""
 
     sentences: int = 4
+    sentence_lines: int = 4  # of one
     tasks: int = 12
     changes: int = 6
     change_lines: int = 3  # of one
     budgets: int = 5
     troubles: int = 6
+    trouble_lines: int = 2  # of one
     notes: int = 4
 
     def less(self) -> Most:
@@ -51,6 +54,8 @@ class Most:
             return replace(self, budgets=self.budgets - 1)
         if self.troubles > 3:
             return replace(self, troubles=self.troubles - 1)
+        if self.trouble_lines > 1:
+            return replace(self, trouble_lines=1, sentence_lines=3)
         if self.sentences > 2:
             return replace(self, sentences=self.sentences - 1)
         if self.tasks > 4:
@@ -62,10 +67,7 @@ class Most:
         return replace(self, sentences=1, troubles=1, budgets=1)
 
 
-LEAST = Most(sentences=1, tasks=4, changes=1, change_lines=1, budgets=1, troubles=1, notes=1)
-ALL = Most(
-    sentences=100, tasks=10**6, changes=40, change_lines=4, budgets=100, troubles=100, notes=100
-)
+ALL = Most(100, 20, 10**6, 40, 8, 100, 100, 8, 100)
 
 
 def page_lines(page: Page, *, width: int = WIDTH, everything: bool = False) -> list[str]:
@@ -76,7 +78,7 @@ def page_lines(page: Page, *, width: int = WIDTH, everything: bool = False) -> l
     """
     most = ALL if everything else Most()
     lines = _lines(page, most, width)
-    while not everything and len(lines) > MOST_LINES and most != LEAST:
+    while not everything and len(lines) > MOST_LINES and most.sentences > 1:
         most = most.less()
         lines = _lines(page, most, width)
     return lines if everything else lines[:MOST_LINES]
@@ -85,11 +87,11 @@ def page_lines(page: Page, *, width: int = WIDTH, everything: bool = False) -> l
 def _lines(page: Page, most: Most, width: int) -> list[str]:
     sections = [
         _head(page, most, width),
-        _verdict(page.sentences[: most.sentences], width),
+        _verdict(page.sentences[: most.sentences], most, width),
         task_table(page, most.tasks, width),
         _changes(page, most, width),
         _spend(page, most.budgets, width),
-        _health(page, most.troubles, width),
+        _health(page, most, width),
     ]
     out: list[str] = []
     for section in filter(None, sections):
@@ -108,12 +110,12 @@ def _head(page: Page, most: Most, width: int) -> list[str]:
     return lines
 
 
-def _verdict(sentences: Sequence[VerdictLine], width: int) -> list[str]:
+def _verdict(sentences: Sequence[VerdictLine], most: Most, width: int) -> list[str]:
     lines: list[str] = []
     for one in sentences:
         said = signals_line(one.signals)
         told = one.text + (f" {said[0].upper()}{said[1:]}." if said else "")
-        lines += wrapped(told, width=width, indent="  ", most=4)
+        lines += wrapped(told, width=width, indent="  ", most=most.sentence_lines)
         lines += wrapped(one.advice, width=width, first="    ", indent="      ", most=2)
     return lines
 
@@ -123,7 +125,7 @@ def task_table(page: Page, most: int, width: int) -> list[str]:
     if not page.tasks:
         return []
     shown = page.tasks[:most]
-    rows = [
+    rows: list[tuple[str, ...]] = [
         HEADING,
         *(
             (
@@ -143,7 +145,8 @@ def task_table(page: Page, most: int, width: int) -> list[str]:
     room = width - sum(fixed) - len(fixed) - 1
     lines = columns(rows, (*_names_of(rows, room), *fixed), "ll" + "r" * (len(fixed) - 1) + "l")
     lines += _folded(page, len(shown), width)
-    return [*lines, *wrapped(LEGEND, width=width, most=1)]
+    legend = LEGEND if len(rows[0]) < len(HEADING) else LEGEND.replace("cost of ", "") + ITS_COST
+    return [*lines, *wrapped(legend, width=width, most=1)]
 
 
 HEADING = ("task", "choice", "quality", "$/1k", "inc.", "")
@@ -266,11 +269,11 @@ def _budget(one: SpendLine) -> str:
     return f"{one.name}: {spent} of {limit}{unit} per {one.per}{used}{note}"
 
 
-def _health(page: Page, most: int, width: int) -> list[str]:
+def _health(page: Page, most: Most, width: int) -> list[str]:
     lines: list[str] = []
-    shown = page.troubles[:most]
+    shown = page.troubles[: most.troubles]
     for one in shown:
-        lines += trouble_lines(one, width)
+        lines += trouble_lines(one, most.trouble_lines, width)
     left = len(page.troubles) - len(shown)
     lines += [f"{left:,} more need attention (--all)"] if left else []
     if not page.troubles:
@@ -278,12 +281,12 @@ def _health(page: Page, most: int, width: int) -> list[str]:
     return [*lines, *_routers(page, width)]
 
 
-def trouble_lines(one: PageTrouble, width: int) -> list[str]:
+def trouble_lines(one: PageTrouble, most: int, width: int) -> list[str]:
     """Return what needs attention, since when, and what to do."""
     since = f" since {at(one.since_ms)}" if one.since_ms else ""
     fix = f"; {one.fix}" if one.fix else ""
     mark = "! " if one.is_urgent else "- "
-    return wrapped(f"{mark}{one.text}{since}{fix}", width=width, indent="  ", most=2)
+    return wrapped(f"{mark}{one.text}{since}{fix}", width=width, indent="  ", most=most)
 
 
 def _routers(page: Page, width: int) -> list[str]:
