@@ -19,7 +19,8 @@ COMPARED = np.dtype(
         ("bucket", "<u2"),  # of clusters: a whole cluster is in one, by its digest
         ("is_control", "?"),  # served as the incumbent
         ("units", "<u4"),  # that began that day
-        ("calls", "<u4"),
+        ("calls", "<u4"),  # with a price; those that ask the same again count with the first
+        ("unpriced", "<u4"),  # calls of which nobody knows what they cost; their labels count
         ("labelled", "<u4"),  # calls with a quality label, or completed episodes
         ("reward", "<f8"),  # Σ over the labelled
         ("cost_usd", "<f8"),  # of all calls, with what came after them
@@ -27,7 +28,12 @@ COMPARED = np.dtype(
         ("wall_s", "<f8"),  # of completed episodes
     ]
 )
-"""Sums of one side of a stratum (task × day) and bucket of clusters; they add."""
+"""Sums of one side of a stratum (task × day) and bucket of clusters; they add.
+
+Of an app's trial that is judged by episodes each is one call, of task `EPISODES`.
+"""
+EPISODES = 0
+"""In place of a task: an app's whole episodes."""
 N_BUCKETS = 4096
 
 

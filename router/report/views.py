@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict
 from typing import Any
 
@@ -32,8 +33,19 @@ from router.report.verified import verified_of
 from telemetry.writer import Counters
 
 
-def report_rows(beliefs: Beliefs, strategy: str) -> list[ReportRow]:
-    """Return the report of all categories under a strategy's objective, outlook by outlook."""
+def report_rows(
+    beliefs: Beliefs,
+    strategy: str,
+    *,
+    only: Collection[int] | None = None,
+    with_best: bool = True,
+) -> list[ReportRow]:
+    """Return the report of all categories under a strategy's objective, outlook by outlook.
+
+    Args:
+        only: rows of these tasks; None: of all.
+        with_best: P(best) is worked out, which takes most of the time.
+    """
     configuration = beliefs.configuration
     hosts = compare_hosts(configuration.catalog, beliefs.given_labels)
     compared = _compared(configuration, strategy)
@@ -53,6 +65,8 @@ def report_rows(beliefs: Beliefs, strategy: str) -> list[ReportRow]:
             borrowed=outlook.borrowed,
             profiled=outlook.profiled,
             profile_calls=beliefs.profile_calls,
+            only=only,
+            with_best=with_best,
         )
     ]
 

@@ -12,6 +12,7 @@
 - `spenders`: who spent most
 - `burials`: what dead processes held of budgets
 - `recent`: which records of the last days a job reads
+- `worker`: who runs jobs, and refuses what is none of ours
 - `jobs`: the only functions that a job may name
 - `schedule`: when they run
 """

@@ -1,0 +1,112 @@
+"""Trials and hold-outs beside what they show: which sentence is told, and of which task."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from bandit.report import Signal, VerdictLine
+from bandit.verdict import Basis, Verdict, VerdictKind
+from router.report.period import LineKey
+from router.report.sentences import Compared, sentence
+from telemetry.trials import Trial, TrialState
+
+MOST_SENTENCES = 4
+"""Of apps that have one; the page is to be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToldTrial:
+    """What was last worked out of a trial, as the store has it."""
+
+    verdict: Verdict | None = None
+    holdout: Verdict | None = None  # of the hold-out that it left
+    signals: tuple[Signal, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A trial with the verdict that is told of it."""
+
+    trial: Trial
+    verdict: Verdict
+    signals: tuple[Signal, ...]
+
+    @property
+    def key(self) -> LineKey:
+        """Of which task's row it is."""
+        trial = self.trial
+        return LineKey(trial.app, trial.strategy, trial.role, trial.task)
+
+    @property
+    def rank(self) -> tuple[bool, bool, bool, int]:
+        """Order comparisons of an app: the whole app's first, who runs before who is over."""
+        trial = self.trial
+        is_shown = self.verdict.kind is not VerdictKind.NOT_SHOWN
+        is_over = trial.state is TrialState.ENDED
+        return not trial.is_of_app, is_over, not is_shown, -trial.began_ms
+
+
+def compare(trials: Iterable[Trial], told: Mapping[str, ToldTrial]) -> list[Comparison]:
+    """Return each trial with its verdict, the latest first.
+
+    A won trial's hold-out is told once it shows something, until then the trial, with its date:
+    the two are never pooled.
+    """
+    return [
+        Comparison(trial, _told_of(trial, told.get(trial.id, ToldTrial())), _signals(trial, told))
+        for trial in sorted(trials, key=lambda one: -one.began_ms)
+    ]
+
+
+def _told_of(trial: Trial, told: ToldTrial) -> Verdict:
+    if told.holdout is not None and told.holdout.kind is not VerdictKind.NOT_SHOWN:
+        return told.holdout
+    return told.verdict or Verdict(
+        VerdictKind.NOT_SHOWN, Basis.TRIAL, at_ms=trial.began_ms, ended_ms=trial.ended_ms
+    )
+
+
+def _signals(trial: Trial, told: Mapping[str, ToldTrial]) -> tuple[Signal, ...]:
+    return told[trial.id].signals if trial.id in told else ()
+
+
+def of_line(found: Iterable[Comparison], key: LineKey) -> Comparison | None:
+    """Return the latest comparison of a task's row."""
+    return next((one for one in found if one.key == key), None)
+
+
+def verdict_lines(found: Iterable[Comparison], *, names_app: bool) -> list[VerdictLine]:
+    """Return a sentence for each app with a comparison, what is shown and runs first."""
+    best: dict[str, Comparison] = {}
+    for one in found:
+        best[one.trial.app] = min(best.get(one.trial.app, one), one, key=lambda each: each.rank)
+    ranked = sorted(best.values(), key=lambda one: one.rank)[:MOST_SENTENCES]
+    return [_line(one, names_app=names_app) for one in ranked]
+
+
+def _line(one: Comparison, *, names_app: bool) -> VerdictLine:
+    trial = one.trial
+    of = Compared(
+        incumbent=trial.incumbent,
+        challenger=trial.challenger,
+        app=trial.app if names_app or trial.is_of_app else "",
+        task=trial.task,
+        names_app=names_app,
+    )
+    runs = trial.state is TrialState.RUNNING
+    advice = f"pointsman trial stop {trial.id}" if runs else ""
+    return VerdictLine(sentence(one.verdict, of), one.verdict, one.signals, advice)
+
+
+def trial_command(key: LineKey, challenger: str, *, names_app: bool, is_locked: bool) -> str:
+    """Return the command of the trial that would show whether routing is worth it."""
+    if is_locked:
+        return f"pointsman trial --app {shlex.quote(key.app)}"
+    parts = ["pointsman trial", shlex.quote(key.task)]
+    if names_app:
+        parts.append(f"--app {shlex.quote(key.app)}")
+    if key.role:
+        parts.append(f"--role {shlex.quote(key.role)}")
+    return " ".join([*parts, f"--challenger {shlex.quote(challenger)}"])

@@ -1,0 +1,53 @@
+"""What was last worked out of trials and hold-outs, as a job leaves it in the store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from bandit.families import S
+from bandit.report import Signal, signals_of
+from bandit.told_verdicts import from_plain
+from router.report.comparisons import ToldTrial
+from telemetry import keys
+from telemetry.store import Client
+
+BY_NAME = {kind.name.lower(): kind for kind in S}
+
+
+def read_told(client: Client) -> tuple[int, dict[str, ToldTrial]]:
+    """Return when trials were last looked at, 0 if never, and what they show by id.
+
+    What cannot be read is as what was never worked out.
+
+    Raises:
+        redis.RedisError: the store is away.
+    """
+    value = client.get(keys.VERDICTS)
+    try:
+        told = json.loads(value) if value else {}
+    except (ValueError, RecursionError):
+        return 0, {}
+    trials = told.get("trials") if isinstance(told, dict) else None
+    if not isinstance(trials, dict):
+        return 0, {}
+    at_ms = told.get("at_ms")
+    found = {id_: _told(one) for id_, one in trials.items() if isinstance(one, dict)}
+    return at_ms if isinstance(at_ms, int) else 0, found
+
+
+def _told(one: Mapping[str, Any]) -> ToldTrial:
+    return ToldTrial(
+        from_plain(one.get("verdict")),
+        from_plain(one.get("holdout")),
+        _signals(one.get("signals")),
+    )
+
+
+def _signals(told: object) -> tuple[Signal, ...]:
+    """Return counts by the names of signals as these are said."""
+    if not isinstance(told, Mapping):
+        return ()
+    counts = {BY_NAME[name]: n for name, n in told.items() if name in BY_NAME and type(n) is int}
+    return signals_of(counts)
