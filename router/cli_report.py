@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -35,6 +36,9 @@ def report(
     role: Annotated[str | None, typer.Option(help="This role alone.")] = None,
     strategy: Annotated[str | None, typer.Option(help="This strategy alone.")] = None,
     all_: Annotated[bool, typer.Option("--all", help="Every task, and all the rest.")] = False,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write it as a page; - is the output.")
+    ] = None,
     config: Config = None,
     json_: Json = False,
 ) -> None:
@@ -42,4 +46,4 @@ def report(
     given = {"since": since, "month": month, "task": task, "app": app_, "role": role}
     from router.commands import report as verb
 
-    verb.report(config, strategy, given, shows_all=all_, as_json=json_)
+    verb.report(config, strategy, given, shows_all=all_, as_json=json_, html=html)

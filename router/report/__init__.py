@@ -34,5 +34,9 @@
 - `profiled`: which labels of a table are a profile's, as a line
 - `gather`: the report of a store
 - `terminal`: the report on a terminal
+- `face`: the page as HTML, in a file and live
+- `page_reader`: the page of a running sidecar
+- `readers`: routes that a browser may open, too
+- `owners_desk`: what a running sidecar tells its owner of itself
 - `privacy`: whether anything above a class left a zone
 """

@@ -136,6 +136,7 @@ class ReportSource:
     this_router: str = ""
     sees_all: bool = True  # else one app's own page
     most_tasks: int = MOST_TASKS
+    opens_all: bool = False  # every task that is shown is opened, not just those asked for
 
 
 def gather(
@@ -144,6 +145,7 @@ def gather(
     given: Mapping[str, str | None] = MappingProxyType({}),
     *,
     every_task: bool = False,
+    opens_all: bool = False,
 ) -> Report:
     """Return the report of a configuration's store.
 
@@ -152,6 +154,7 @@ def gather(
             the usual one, and all.
         given: what else is asked, by the names of `page_wish.FIELDS`.
         every_task: none is folded.
+        opens_all: every task that is shown is opened.
     """
     report = Report(posteriors={"rows": [], "categories": [], "choices": []})
     if not file.exists():
@@ -175,12 +178,18 @@ def gather(
     except RequestRejected as error:
         report.bad_input = f"--{error}"
         return report
-    _from_store(report, configuration, chosen, file, every_task=every_task)
+    _from_store(report, configuration, chosen, file, every_task=every_task, opens_all=opens_all)
     return report
 
 
 def _from_store(
-    report: Report, configuration: Configuration, strategy: str, file: Path, *, every_task: bool
+    report: Report,
+    configuration: Configuration,
+    strategy: str,
+    file: Path,
+    *,
+    every_task: bool,
+    opens_all: bool,
 ) -> None:
     state_dir = configuration.server.state_directory()
     report.posteriors |= views.switch_row(switch_of(SwitchFile(state_dir).read(), None))
@@ -200,6 +209,7 @@ def _from_store(
                     rows=rows,
                     file=file,
                     most_tasks=ALL_TASKS if every_task else MOST_TASKS,
+                    opens_all=opens_all,
                 )
                 fill(report, client, source)
     except TelemetryError as error:
@@ -347,10 +357,11 @@ def _add_page(
         most_tasks=source.most_tasks,
     )
     report.page, report.period = make_page(client, made)
-    if source.wish.task is not None:
+    if source.wish.task is not None or source.opens_all:
+        most = MOST_TASKS if source.opens_all else MOST_DETAILS
         report.details = [
             task_detail(client, source.beliefs, line, source.wish, known)
-            for line in report.page.tasks[:MOST_DETAILS]
+            for line in report.page.tasks[:most]
         ]
 
 

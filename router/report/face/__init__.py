@@ -3,8 +3,8 @@
 - `figures`: figures, times and words as they are shown
 - `charts`: densities and shares as SVG
 - `rows`: the parts of the page that its template repeats
+- `decision`: a decision as its page shows it
 - `html`: the page, a task and a decision as documents
 - `keep`: a document as a file
-- `scope`: to what a page is narrowed, as it was written
 - `desk`: all of it in a running sidecar
 """

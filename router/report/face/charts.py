@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from bandit.task_detail import Curve, TaskDetail
@@ -92,5 +93,5 @@ def _seen(curves: Sequence[Curve | None]) -> list[float]:
 def _apart(spots: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """Return points without those that their neighbour covers."""
     kept = list(spots[:1])
-    kept += [now for before, now in zip(spots, spots[1:], strict=False) if now != before]
+    kept += [now for before, now in pairwise(spots) if now != before]
     return kept

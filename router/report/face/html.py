@@ -18,6 +18,7 @@ from markupsafe import Markup
 from bandit.report import Page
 from bandit.task_detail import TaskDetail
 from router.report.face import figures, rows
+from router.report.face.decision import DecisionView
 
 HERE = files(__package__ or "router.report.face")
 STYLE = HERE.joinpath("page.css").read_text("utf-8").replace("\n", "")
@@ -50,23 +51,23 @@ def page_html(page: Page, details: Sequence[TaskDetail] = (), *, is_live: bool =
     )
 
 
-def task_html(page: Page, detail: TaskDetail) -> str:
-    """Return a task of the live page as a document: its endpoints, the best first."""
-    return TEMPLATE.render(
-        kind="task",
-        is_live=True,
-        title=f"{detail.line.task}, Pointsman",
-        page=page,
-        line=detail.line,
-        words=rows.task_words(detail.line),
-        basis=rows.task_basis(detail.line),
-        found=rows.matrix(detail),
-    )
+def task_html(page: Page, details: Sequence[TaskDetail]) -> str:
+    """Return a task of the live page as a document: its endpoints, the best first.
+
+    Args:
+        details: at least one; several where apps, roles or strategies have the task.
+    """
+    opened = [
+        (rows.task_words(d.line), rows.task_basis(d.line), d.line, rows.matrix(d)) for d in details
+    ]
+    title = f"{details[0].line.task}, Pointsman"
+    return TEMPLATE.render(kind="task", is_live=True, title=title, page=page, opened=opened)
 
 
-def decision_html(lines: Sequence[str]) -> str:
+def decision_html(view: DecisionView) -> str:
     """Return an explanation as a document: its sentence, and what follows it."""
-    return TEMPLATE.render(kind="decision", is_live=False, title="Decision, Pointsman", lines=lines)
+    title = "Decision, Pointsman"
+    return TEMPLATE.render(kind="decision", is_live=False, has_header=True, title=title, view=view)
 
 
 def _finalized(value: Any) -> Any:
@@ -85,7 +86,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals |= {"style": Markup(STYLE), "policy": Markup(FILE_POLICY)}  # noqa: S704 - ours
+    made.globals |= {"has_header": False, "style": Markup(STYLE), "policy": Markup(FILE_POLICY)}  # noqa: S704 - ours
     made.filters |= {
         "svg": Markup,  # drawn here, of figures alone
         "fixed": "{:.2f}".format,

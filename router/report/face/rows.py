@@ -73,7 +73,9 @@ def task_rows(page: Page, details: Sequence[TaskDetail], *, is_live: bool) -> li
                 line,
                 rests_on(line, has_app=len(apps) > 1),
                 task_link(line) if is_live else "",
-                matrix(detail, most=MOST_IN_FILE) if detail is not None and detail.endpoints else None,
+                matrix(detail, most=MOST_IN_FILE)
+                if detail is not None and detail.endpoints
+                else None,
             )
         )
     return rows
@@ -168,7 +170,9 @@ def basis(line: VerdictLine) -> str:
     said, verdict = [], line.verdict
     if verdict.basis is not Basis.NOTHING:
         kept, routed = (f"{n:,}" for n in verdict.units)
-        said.append(f"By {verdict.basis.value}: {kept} sessions with the incumbent, {routed} routed")
+        said.append(
+            f"By {verdict.basis.value}: {kept} sessions with the incumbent, {routed} routed"
+        )
     if line.signals:
         said.append(f"by {figures.signals(line.signals)}")
     if verdict.ended_ms:
