@@ -58,6 +58,7 @@ from router.report.gauges import gauges
 from router.report.ledger_desk import LedgerDesk
 from router.report.owners_desk import OwnersDesk
 from router.report.page_reader import PageReader
+from router.report.report_desk import ReportDesk
 from router.routes import Routes, Services, now
 from telemetry.clock import StoreClock
 from telemetry.metrics import Exposition, Metrics
@@ -273,6 +274,7 @@ class Sidecar:
                     **owners.handlers(),
                     "/v1/router/ledger": self.ledger.tell,
                     "/v1/router/budgets": BudgetDesk(address, self.watch).tell,
+                    "/v1/router/report": ReportDesk(address, self.keeper, file).tell,
                 },
                 metrics=metrics,
                 admission=self.admission,

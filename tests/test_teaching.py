@@ -361,7 +361,7 @@ def test_labels_from_before_it_was_counted_who_taught_have_no_name(now_ms: int) 
     row = next(r for r in views.report_rows(beliefs, "quality") if r.endpoint == "a")
 
     assert (row.labels, row.apps, row.unnamed) == (12, {}, 12)
-    assert terminal.teachers_line([row]) == "labels: 12 of apps not known"
+    assert matrix_table.teachers_line([row]) == "labels: 12 of apps not known"
 
 
 def test_what_a_listeners_answers_show_tells_of_the_endpoint_and_not_of_quality(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from bandit.report import Signal, VerdictLine
 from bandit.verdict import Basis, Verdict, VerdictKind
 from router.report.period import LineKey
-from router.report.sentences import Compared, sentence
+from router.report.sentences import ComparedNames, sentence
 from telemetry.trials import Trial, TrialState
 
 MOST_SENTENCES = 4
@@ -26,7 +26,7 @@ class ToldTrial:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class TrialComparison:
     """A trial with the verdict that is told of it."""
 
     trial: Trial
@@ -48,14 +48,16 @@ class Comparison:
         return not trial.is_of_app, is_over, not is_shown, -trial.began_ms
 
 
-def compare(trials: Iterable[Trial], told: Mapping[str, ToldTrial]) -> list[Comparison]:
+def compare(trials: Iterable[Trial], told: Mapping[str, ToldTrial]) -> list[TrialComparison]:
     """Return each trial with its verdict, the latest first.
 
     A won trial's hold-out is told once it shows something, until then the trial, with its date:
     the two are never pooled.
     """
     return [
-        Comparison(trial, _told_of(trial, told.get(trial.id, ToldTrial())), _signals(trial, told))
+        TrialComparison(
+            trial, _told_of(trial, told.get(trial.id, ToldTrial())), _signals(trial, told)
+        )
         for trial in sorted(trials, key=lambda one: -one.began_ms)
     ]
 
@@ -72,23 +74,23 @@ def _signals(trial: Trial, told: Mapping[str, ToldTrial]) -> tuple[Signal, ...]:
     return told[trial.id].signals if trial.id in told else ()
 
 
-def of_line(found: Iterable[Comparison], key: LineKey) -> Comparison | None:
+def of_line(found: Iterable[TrialComparison], key: LineKey) -> TrialComparison | None:
     """Return the latest comparison of a task's row."""
     return next((one for one in found if one.key == key), None)
 
 
-def verdict_lines(found: Iterable[Comparison], *, names_app: bool) -> list[VerdictLine]:
+def verdict_lines(found: Iterable[TrialComparison], *, names_app: bool) -> list[VerdictLine]:
     """Return a sentence for each app with a comparison, what is shown and runs first."""
-    best: dict[str, Comparison] = {}
+    best: dict[str, TrialComparison] = {}
     for one in found:
         best[one.trial.app] = min(best.get(one.trial.app, one), one, key=lambda each: each.rank)
     ranked = sorted(best.values(), key=lambda one: one.rank)[:MOST_SENTENCES]
     return [_line(one, names_app=names_app) for one in ranked]
 
 
-def _line(one: Comparison, *, names_app: bool) -> VerdictLine:
+def _line(one: TrialComparison, *, names_app: bool) -> VerdictLine:
     trial = one.trial
-    of = Compared(
+    of = ComparedNames(
         incumbent=trial.incumbent,
         challenger=trial.challenger,
         app=trial.app if names_app or trial.is_of_app else "",

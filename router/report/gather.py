@@ -137,6 +137,7 @@ class ReportSource:
     sees_all: bool = True  # else one app's own page
     most_tasks: int = MOST_TASKS
     opens_all: bool = False  # every task that is shown is opened, not just those asked for
+    with_rows: bool = True  # every endpoint of every task, which takes most of the time
 
 
 def gather(
@@ -315,7 +316,8 @@ def fill(report: Report, client: Client, source: ReportSource) -> None:
     if source.rows is not None:
         report.unlisted = unlisted_calls(source.rows, configuration, beliefs.names)
     report.rows = [ReportRow(**row) for row in shown["rows"]]
-    if not report.unlisted and not any(row.is_of_traffic or row.damaged for row in report.rows):
+    known_any = any(one["calls"] or one["signal"] for one in shown["categories"])
+    if not report.unlisted and not known_any and not shown["damaged"]:
         report.missing.append(NO_CALL)
     report.missing += [_no_signal(one) for one in shown["categories"] if not one["signal"]]
     _add_page(report, client, source, known)
@@ -330,7 +332,7 @@ def _beliefs_told(
     served, prompts = ServedModels(), PromptVersions()
     served.read(client)
     prompts.take(client.hgetall(keys.PROMPTS))
-    shown = {**before, **views.posteriors(beliefs, source.strategy)}
+    shown = {**before, **views.posteriors(beliefs, source.strategy, with_rows=source.with_rows)}
     ceilings = ceiling_rows(configuration, StoredStandings(client), at_ms=now_ms)
     shown = with_ceilings(shown | views.switch_row(source.switch), ceilings)
     shown["prompts"] = prompt_rows(prompts.known)

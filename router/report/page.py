@@ -30,7 +30,7 @@ from router.config.entries import Mode
 from router.report.budgets import BudgetTable
 from router.report.comparisons import (
     MOST_SENTENCES,
-    Comparison,
+    TrialComparison,
     compare,
     trial_command,
     verdict_lines,
@@ -126,7 +126,7 @@ def make_page(client: Client, source: PageSource) -> tuple[Page, Period]:
     return page, period
 
 
-def _is_meant(one: Comparison, wish: PageWish) -> bool:
+def _is_meant(one: TrialComparison, wish: PageWish) -> bool:
     trial = one.trial
     if trial.is_of_app:
         return wish.app in (None, trial.app) and wish.task is None

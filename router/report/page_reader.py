@@ -47,6 +47,7 @@ class PageReader:
             raters=NO_RATERS,
             file=self._file,
             sees_all=own is None,
+            with_rows=False,
         )
         report = Report()
         with closing(connect(self._address, timeout_s=TIMEOUT_S)) as client:

@@ -18,7 +18,7 @@ MOST_SIGNALS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class ComparedNames:
     """Of what a verdict is, by names."""
 
     incumbent: str
@@ -28,14 +28,14 @@ class Compared:
     names_app: bool = False  # several are shown together
 
 
-def sentence(verdict: Verdict, of: Compared) -> str:
+def sentence(verdict: Verdict, of: ComparedNames) -> str:
     """Return what a verdict says, as one sentence."""
     where = _where(of)
     said = f"{where}: {_said(verdict, of)}" if where else _said(verdict, of)
     return f"{said[0].upper()}{said[1:]}{_basis(verdict)}."
 
 
-def clause(verdict: Verdict, of: Compared) -> str:
+def clause(verdict: Verdict, of: ComparedNames) -> str:
     """Return it as a few words beside a task: which verdict, and by what."""
     by = "hold-out" if verdict.basis is Basis.HOLDOUT else "trial"
     ended = f" of {day(verdict.ended_ms)}" if verdict.ended_ms else ""
@@ -84,13 +84,13 @@ def _name(signal: Signal) -> str:
     return SINGULAR.get(signal.name, signal.name) if signal.n == 1 else signal.name
 
 
-def _where(of: Compared) -> str:
+def _where(of: ComparedNames) -> str:
     if of.task:
         return f"app {of.app}, {of.task}" if of.names_app and of.app else f"in {of.task}"
     return f"app {of.app}" if of.app else ""
 
 
-def _said(verdict: Verdict, of: Compared) -> str:
+def _said(verdict: Verdict, of: ComparedNames) -> str:
     match verdict.kind:
         case VerdictKind.KEEP:
             tried = f"{of.challenger} is at" if of.challenger else "routing is at"
@@ -112,7 +112,7 @@ def _said(verdict: Verdict, of: Compared) -> str:
             return f"{who}{not_shown(verdict)}{told}"
 
 
-def _trade(verdict: Verdict, of: Compared) -> str:
+def _trade(verdict: Verdict, of: ComparedNames) -> str:
     better = _better(verdict)
     worse = [d for d in verdict.differences if _is_worse(d)]
     others = [d for d in verdict.differences if d not in better and d not in worse]

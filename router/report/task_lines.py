@@ -26,10 +26,10 @@ from router.config.entries import Mode
 from router.config.strategies import Exchangeable
 from router.policy.route import incumbent_of
 from router.policy.standing import PolicyTable
-from router.report.comparisons import Comparison, of_line
+from router.report.comparisons import TrialComparison, of_line
 from router.report.page_wish import PageWish
-from router.report.period import LineKey, Period, Spent
-from router.report.sentences import Compared, clause, day
+from router.report.period import LineKey, Period, PeriodSpend
+from router.report.sentences import ComparedNames, clause, day
 from router.report.views import report_rows
 from telemetry.trials import TrialState
 
@@ -51,7 +51,7 @@ class Gathered:
 
     beliefs: Beliefs
     period: Period
-    comparisons: Sequence[Comparison]
+    comparisons: Sequence[TrialComparison]
     choices: Sequence[Choice]
     is_off: bool
     proposals: Mapping[LineKey, str] = field(default_factory=dict)  # what waits for a yes
@@ -81,7 +81,7 @@ def _by_key(choices: Iterable[Choice], wish: PageWish) -> dict[LineKey, Choice]:
 
 
 def _line(gathered: Gathered, key: LineKey, choice: Choice | None) -> TaskLine:
-    spent = gathered.period.lines.get(key, Spent())
+    spent = gathered.period.lines.get(key, PeriodSpend())
     incumbent = _incumbent(gathered, key, choice)
     current = _current(gathered, choice, incumbent, spent)
     compared = of_line(gathered.comparisons, key)
@@ -119,7 +119,7 @@ def _incumbent(gathered: Gathered, key: LineKey, choice: Choice | None) -> str:
     return found.id if found is not None else ""
 
 
-def _current(gathered: Gathered, choice: Choice | None, incumbent: str, spent: Spent) -> str:
+def _current(gathered: Gathered, choice: Choice | None, incumbent: str, spent: PeriodSpend) -> str:
     """Return who serves: the choice, while routing is off the incumbent, else who was called."""
     if choice is not None:
         return incumbent if gathered.is_off else str(choice["current"])
@@ -128,7 +128,7 @@ def _current(gathered: Gathered, choice: Choice | None, incumbent: str, spent: S
 
 
 def _facts(
-    gathered: Gathered, key: LineKey, choice: Choice | None, compared: Comparison | None
+    gathered: Gathered, key: LineKey, choice: Choice | None, compared: TrialComparison | None
 ) -> TaskFacts:
     configuration = gathered.beliefs.configuration
     app, strategy = configuration.apps.get(key.app), configuration.strategies.get(key.strategy)
@@ -136,7 +136,7 @@ def _facts(
     verdict = compared.verdict if compared is not None else None
     told = ""
     if compared is not None and verdict is not None:
-        told = clause(verdict, Compared(compared.trial.incumbent, compared.trial.challenger))
+        told = clause(verdict, ComparedNames(compared.trial.incumbent, compared.trial.challenger))
     return TaskFacts(
         why_off=_why_off(gathered, app),
         why_pinned=_why_pinned(configuration, app, key, compared),
@@ -159,7 +159,7 @@ def _why_off(gathered: Gathered, app: App | None) -> str:
 
 
 def _why_pinned(
-    configuration: Configuration, app: App | None, key: LineKey, compared: Comparison | None
+    configuration: Configuration, app: App | None, key: LineKey, compared: TrialComparison | None
 ) -> str:
     strategy = configuration.strategies.get(key.strategy)
     if app is not None and app.entry.mode is Mode.PINNED:
@@ -215,7 +215,7 @@ def _moved(choice: Choice | None) -> str:
 
 
 def _note(
-    gathered: Gathered, key: LineKey, choice: Choice | None, compared: Comparison | None
+    gathered: Gathered, key: LineKey, choice: Choice | None, compared: TrialComparison | None
 ) -> str:
     if compared is not None and compared.trial.state is TrialState.RUNNING:
         return f"a trial runs until {day(compared.trial.ends_ms)}"
