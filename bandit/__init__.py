@@ -22,7 +22,9 @@ Nothing here does I/O, reads a clock, owns a random generator or logs. In readin
 - `hosts`: whether hosts of a group differ in quality
 - `limits`: who keeps a limit with enough probability
 - `pacing`: the price of money at which a budget lasts
+- `steps`: by which step of the law a unit was served, and on which side of a comparison
 - `draws`: the law by which one endpoint is drawn, with its exact propensity
+- `assignment`: the law while chance assigns units to two sides
 - `dominance`: whether one group is shown to be better than another
 - `incumbent`: the guarded law: challengers, allowance, releases
 - `ordering`: what `cheapest` and `fastest` sort by, and how surely

@@ -52,6 +52,7 @@ ROOMS = {
         "cli_options",
         "cli_first_day",
         "cli_recorded",
+        "cli_trials",
         "cli",
     ],
     "workers": ["folding", "archive", "jobs", "observer", "replay", "__main__"],

@@ -122,6 +122,8 @@ class AppEntry(PreferencesEntry):
     unit: UnitKind = UnitKind.SESSION
     locked: bool = False  # an episode keeps the endpoint that each of its roles drew first
     map_models: bool = False
+    holdout: Annotated[float, Field(ge=0, le=0.03)] = 0.02  # to the incumbent, after a won trial
+    auto_pin: bool = False  # a trial that ended without a gain gives the incumbent the traffic
     fallback: Fallback | None = None
     signals: bool = True  # read labels off the app's calls
     learn: Learn = Learn.SHARE

@@ -21,12 +21,13 @@ from bandit.report import MOST_TASKS, Page
 from bandit.task_detail import TaskDetail
 from router.beliefs.alarms import Alarms
 from router.beliefs.beliefs import Beliefs, believe
-from router.beliefs.keeper import known_review_keys
 from router.beliefs.kept_switch import read_store
 from router.beliefs.prompts import PromptVersions, prompt_rows
 from router.beliefs.releases import Releases
+from router.beliefs.review_keys import known_review_keys
 from router.beliefs.served import ServedModels
 from router.beliefs.switch import Switch, SwitchFile, switch_of
+from router.beliefs.trials import under_trials
 from router.config.compiled import Configuration, compile_text
 from router.config.file import read
 from router.config.places import NoHome, places, state_problem
@@ -55,6 +56,7 @@ from telemetry.errors import TelemetryError
 from telemetry.memory import MemoryUse, ask_servers
 from telemetry.reader import NO_RATERS, RaterCounts, Reader, fates_of_references
 from telemetry.store import Address, Client, StoreErrors, connect, open_store, probe
+from telemetry.trials import read_trials
 from telemetry.trouble import StoreTrouble, trouble_of
 
 NO_BUDGETS = BudgetTable()
@@ -264,6 +266,7 @@ def read_beliefs(
         watches.take(watches.look())
         prompts = PromptVersions()
         prompts.take(client.hgetall(keys.PROMPTS))
+        trials = read_trials(client)
     beliefs = believe(
         configuration,
         rows,
@@ -274,6 +277,7 @@ def read_beliefs(
         names={int(digest, 16): name for digest, name in names.items()},
         opened=prompts.opened,
     )
+    beliefs.choices = under_trials(beliefs.choices, releases.kept, trials, beliefs.configuration)
     return beliefs, rows, reader.raters
 
 
