@@ -16,6 +16,7 @@ Rooms from the ground up; a file imports its own room and those before it:
 - `explain`: why, later
 - `dispatch`: running a plan
 - `intake`: what others tell us
+- `notices`: what changed, told once by one of the routers
 - `report`: what people read
 - `routes`: path to handler
 - `server`: the parts, their start and end

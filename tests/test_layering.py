@@ -41,6 +41,7 @@ ROOMS = {
         "explain",
         "dispatch",
         "intake",
+        "notices",
         "report",
         "routes",
         "server",

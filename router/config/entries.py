@@ -13,6 +13,7 @@ from router.config.exploring import ExploringEntry
 from router.config.extending import Lineage, lineage_of, lineages
 from router.config.keys import DEFAULT_APP, CallersKey
 from router.config.levels import with_parents
+from router.config.notices import NoticesEntry
 from router.config.policies import (
     KnownPlaces,
     OrganisationEntry,
@@ -194,6 +195,7 @@ class File(Entry):
     users: dict[Name, UserEntry] = Field(default_factory=dict)
     budgets: Budgets = Field(default_factory=dict)
     apps: dict[Name, AppEntry] = Field(default_factory=dict)
+    notices: NoticesEntry = NoticesEntry()
 
     @property
     def known_places(self) -> KnownPlaces:
