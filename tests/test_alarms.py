@@ -27,7 +27,7 @@ from router.beliefs import choices
 from router.beliefs.alarms import AlarmNotice, Alarms, EndpointWatch
 from router.beliefs.beliefs import Beliefs, believe
 from router.beliefs.kept import Kept
-from router.report import terminal
+from router.report import more_lines
 from telemetry import decoding, event_ids, events, frames, keys
 from telemetry.digests import digest8
 from telemetry.events import FeedbackKind

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from bandit import cells
 from bandit.families import D, Family, Q
-from router.report import terminal
+from router.report import more_lines
 from router.report.gather import Report
 from telemetry import events, frames, keys, tokens
 from telemetry.events import FeedbackKind, Flag

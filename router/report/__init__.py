@@ -42,13 +42,13 @@
 - `page_changes`: what changed
 - `page_troubles`: what needs attention
 - `page`: all of it together
+- `matrix_table`: every endpoint of every task, as tables
 - `task_detail`: a task that was opened
 - `gather`: the report of a store
 - `page_lines`: the page as lines of a terminal
 - `detail_lines`: a task that was opened, likewise
 - `month_lines`: a month on one page, for who pays
 - `more_lines`: all the rest, as lines
-- `matrix_table`: every endpoint of every task, as tables
 - `terminal`: the report on a terminal
 - `face`: the page as HTML, in a file and live
 - `page_reader`: the page of a running sidecar
