@@ -149,6 +149,7 @@ def gather(
     *,
     every_task: bool = False,
     opens_all: bool = False,
+    with_rows: bool = True,
 ) -> Report:
     """Return the report of a configuration's store.
 
@@ -158,6 +159,7 @@ def gather(
         given: what else is asked, by the names of `page_wish.FIELDS`.
         every_task: none is folded.
         opens_all: every task that is shown is opened.
+        with_rows: every endpoint of every task, for programs.
     """
     report = Report(posteriors={"rows": [], "categories": [], "choices": []})
     if not file.exists():
@@ -181,7 +183,12 @@ def gather(
     except RequestRejected as error:
         report.bad_input = f"--{error}"
         return report
-    _from_store(report, configuration, chosen, file, every_task=every_task, opens_all=opens_all)
+    views_of = {
+        "most_tasks": ALL_TASKS if every_task else MOST_TASKS,
+        "opens_all": opens_all,
+        "with_rows": with_rows,
+    }
+    _from_store(report, configuration, chosen, file, views_of)
     return report
 
 
@@ -190,9 +197,7 @@ def _from_store(
     configuration: Configuration,
     strategy: str,
     file: Path,
-    *,
-    every_task: bool,
-    opens_all: bool,
+    views_of: Mapping[str, Any],
 ) -> None:
     state_dir = configuration.server.state_directory()
     report.posteriors |= views.switch_row(switch_of(SwitchFile(state_dir).read(), None))
@@ -211,8 +216,7 @@ def _from_store(
                     raters=raters,
                     rows=rows,
                     file=file,
-                    most_tasks=ALL_TASKS if every_task else MOST_TASKS,
-                    opens_all=opens_all,
+                    **views_of,
                 )
                 fill(report, client, source)
     except TelemetryError as error:

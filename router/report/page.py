@@ -19,6 +19,7 @@ from bandit.report import (
     Savings,
     SpendLine,
     TaskLine,
+    TaskWord,
     VerdictLine,
     in_order,
 )
@@ -177,7 +178,7 @@ def _without_trial(
     if not routed:
         text = "Not shown yet: nothing is routed, so there is nothing to compare."
         return _nothing(text, f"apps.{apps[0].name}.mode: route" if apps else "", now)
-    best = best_trial(source, gathered.choices)
+    best = best_trial(source, [*gathered.choices, *_as_choices(lines)])
     if best is not None:
         key, challenger = best
         text = "Not shown yet: no trial has compared routing with your incumbent."
@@ -204,15 +205,36 @@ def best_trial(source: PageSource, choices: Iterable[Section]) -> tuple[LineKey,
         wish = source.wish
         if not wish.admits(app=key.app, task=key.task, role=key.role, strategy=key.strategy):
             continue
-        challenger = _challenger(source.beliefs, row)
         weight = _labels(source.beliefs, key), int(row["calls"])
-        if challenger and weight[0] and weight > best:
+        challenger = _challenger(source.beliefs, row) if weight[0] else ""
+        if challenger and weight > best:
             best, found = weight, (key, challenger)
     return found
 
 
+def _as_choices(lines: Sequence[TaskLine]) -> list[Section]:
+    """Return rows that might be routed and were not called yet, as choices are."""
+    mine = [one for one in lines if one.incumbent and one.word is not TaskWord.OFF]
+    return [
+        {
+            "app": one.app,
+            "strategy": one.strategy,
+            "role": one.role,
+            "task": one.task,
+            "incumbent": one.incumbent,
+            "current": one.incumbent,
+            "challengers": [],
+            "calls": one.calls,
+        }
+        for one in mine
+    ]
+
+
 def _labels(beliefs: Beliefs, key: LineKey) -> int:
-    app, row = beliefs.configuration.apps[key.app], beliefs.configuration.task_index[key.task]
+    of = beliefs.configuration
+    app, row = of.apps.get(key.app), of.task_index.get(key.task)
+    if app is None or row is None:
+        return 0
     return int(beliefs.outlooks[app.outlook].posterior.labels[row].sum())
 
 

@@ -37,6 +37,7 @@ OBSERVES = "the app only observes"
 SWITCHED_OFF = "routing is switched off"
 PASSED_ON = "passed on as it came"
 NOT_THERE = "not in the configuration any more"
+NAMED = "its calls name their model"
 KEEPS_MODEL = "its strategy keeps the model"
 SAYS_NOTHING = "nobody says what was good"
 READ_OFF = "read off calls alone, which tells nothing of quality yet"
@@ -134,12 +135,14 @@ def _facts(
     app, strategy = configuration.apps.get(key.app), configuration.strategies.get(key.strategy)
     is_order = strategy is not None and strategy.objective.order is not Order.UTILITY
     verdict = compared.verdict if compared is not None else None
+    # Of calls that are routed there is a choice, but in learning mode.
+    named = NAMED if choice is None and _incumbent(gathered, key, None) else ""
     told = ""
     if compared is not None and verdict is not None:
         told = clause(verdict, ComparedNames(compared.trial.incumbent, compared.trial.challenger))
     return TaskFacts(
         why_off=_why_off(gathered, app),
-        why_pinned=_why_pinned(configuration, app, key, compared),
+        why_pinned=_why_pinned(configuration, app, key, compared) or named,
         has_signal=_has_signal(gathered.beliefs, key),
         is_order=is_order,
         why_unknown=_why_unknown(gathered.beliefs, key, is_order=is_order),
