@@ -20,9 +20,13 @@ MOST_SENTENCES = 4
 class ToldTrial:
     """What was last worked out of a trial, as the store has it."""
 
-    verdict: Verdict | None = None
-    holdout: Verdict | None = None  # of the hold-out that it left
+    verdict: Verdict | None = None  # by itself: what the sentence on top says
+    row: Verdict | None = None  # where all tasks' rows share what may be claimed by chance
     signals: tuple[Signal, ...] = ()
+    by_episode: bool = False
+    holdout: Verdict | None = None  # of the hold-out that it left
+    holdout_row: Verdict | None = None
+    holdout_signals: tuple[Signal, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,9 @@ class TrialComparison:
 
     trial: Trial
     verdict: Verdict
+    row: Verdict
     signals: tuple[Signal, ...]
+    by_episode: bool = False
 
     @property
     def key(self) -> LineKey:
@@ -55,23 +61,20 @@ def compare(trials: Iterable[Trial], told: Mapping[str, ToldTrial]) -> list[Tria
     the two are never pooled.
     """
     return [
-        TrialComparison(
-            trial, _told_of(trial, told.get(trial.id, ToldTrial())), _signals(trial, told)
-        )
+        _told_of(trial, told.get(trial.id, ToldTrial()))
         for trial in sorted(trials, key=lambda one: -one.began_ms)
     ]
 
 
-def _told_of(trial: Trial, told: ToldTrial) -> Verdict:
+def _told_of(trial: Trial, told: ToldTrial) -> TrialComparison:
     if told.holdout is not None and told.holdout.kind is not VerdictKind.NOT_SHOWN:
-        return told.holdout
-    return told.verdict or Verdict(
+        row, signals = told.holdout_row or told.holdout, told.holdout_signals
+        return TrialComparison(trial, told.holdout, row, signals, told.by_episode)
+    nothing = Verdict(
         VerdictKind.NOT_SHOWN, Basis.TRIAL, at_ms=trial.began_ms, ended_ms=trial.ended_ms
     )
-
-
-def _signals(trial: Trial, told: Mapping[str, ToldTrial]) -> tuple[Signal, ...]:
-    return told[trial.id].signals if trial.id in told else ()
+    verdict = told.verdict or nothing
+    return TrialComparison(trial, verdict, told.row or verdict, told.signals, told.by_episode)
 
 
 def of_line(found: Iterable[TrialComparison], key: LineKey) -> TrialComparison | None:
@@ -96,6 +99,7 @@ def _line(one: TrialComparison, *, names_app: bool) -> VerdictLine:
         app=trial.app if names_app or trial.is_of_app else "",
         task=trial.task,
         names_app=names_app,
+        units="episodes" if one.by_episode else "sessions",
     )
     runs = trial.state is TrialState.RUNNING
     advice = f"pointsman trial stop {trial.id}" if runs else ""

@@ -26,13 +26,14 @@ class ComparedNames:
     app: str = ""
     task: str = ""  # empty: the app's all
     names_app: bool = False  # several are shown together
+    units: str = "sessions"
 
 
 def sentence(verdict: Verdict, of: ComparedNames) -> str:
     """Return what a verdict says, as one sentence."""
     where = _where(of)
     said = f"{where}: {_said(verdict, of)}" if where else _said(verdict, of)
-    return f"{said[0].upper()}{said[1:]}{_basis(verdict)}."
+    return f"{said[0].upper()}{said[1:]}{_basis(verdict, of.units)}."
 
 
 def clause(verdict: Verdict, of: ComparedNames) -> str:
@@ -50,13 +51,13 @@ def clause(verdict: Verdict, of: ComparedNames) -> str:
             return f"{by}: {not_shown(verdict)}"
 
 
-def not_shown(verdict: Verdict) -> str:
+def not_shown(verdict: Verdict, units: str = "sessions") -> str:
     """Return how far it is until something is shown."""
     if verdict.ended_ms:
         return "not shown, and over"
     if verdict.needed is None:
         return "not shown yet"
-    return f"not shown yet, about {_rounded(verdict.needed):,} sessions more"
+    return f"not shown yet, about {_rounded(verdict.needed):,} {units} more"
 
 
 def signals_line(signals: Sequence[Signal]) -> str:
@@ -109,7 +110,7 @@ def _said(verdict: Verdict, of: ComparedNames) -> str:
         case VerdictKind.NOT_SHOWN:
             told = f" ({_figures(verdict.differences)})" if verdict.differences else ""
             who = f"whether {of.challenger} is better: " if of.challenger else ""
-            return f"{who}{not_shown(verdict)}{told}"
+            return f"{who}{not_shown(verdict, of.units)}{told}"
 
 
 def _trade(verdict: Verdict, of: ComparedNames) -> str:
@@ -121,14 +122,14 @@ def _trade(verdict: Verdict, of: ComparedNames) -> str:
     return f"{who}: {_figures(better)} for {_figures(worse)}{beside}"
 
 
-def _basis(verdict: Verdict) -> str:
+def _basis(verdict: Verdict, units: str) -> str:
     """Return of what it is, in brackets."""
     control, treated = verdict.units
     if verdict.basis is Basis.NOTHING:
         return ""
     by = "hold-out" if verdict.basis is Basis.HOLDOUT else "trial"
     ended = f" that ended {day(verdict.ended_ms)}" if verdict.ended_ms else ""
-    return f" ({by}{ended}: {treated:,} sessions against {control:,})"
+    return f" ({by}{ended}: {treated:,} {units} against {control:,})"
 
 
 def _better(verdict: Verdict) -> list[Difference]:

@@ -104,7 +104,7 @@ def _line(gathered: Gathered, key: LineKey, choice: Choice | None) -> TaskLine:
         word=word,
         why=why,
         signals=signals_of(counts),
-        verdict=compared.verdict if compared is not None else None,
+        verdict=compared.row if compared is not None else None,
     )
 
 
@@ -134,7 +134,7 @@ def _facts(
     configuration = gathered.beliefs.configuration
     app, strategy = configuration.apps.get(key.app), configuration.strategies.get(key.strategy)
     is_order = strategy is not None and strategy.objective.order is not Order.UTILITY
-    verdict = compared.verdict if compared is not None else None
+    verdict = compared.row if compared is not None else None
     # Of calls that are routed there is a choice, but in learning mode.
     named = NAMED if choice is None and _incumbent(gathered, key, None) else ""
     told = ""
