@@ -45,14 +45,14 @@ def read_told(client: Client) -> tuple[int, dict[str, ToldTrial]]:
 
 
 def _told(one: Mapping[str, Any]) -> ToldTrial:
-    holdout = one.get("holdout")
-    after = holdout if isinstance(holdout, Mapping) else {}
+    beside = one.get("of_holdout")
+    after = beside if isinstance(beside, Mapping) else {}
     return ToldTrial(
         verdict=from_plain(one.get("verdict")),
         row=from_plain(one.get("row")),
         signals=_signals(one.get("signals")),
         by_episode=bool(one.get("by_episode")),
-        holdout=from_plain(after.get("verdict")),
+        holdout=from_plain(one.get("holdout")),
         holdout_row=from_plain(after.get("row")),
         holdout_signals=_signals(after.get("signals")),
     )
