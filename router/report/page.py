@@ -59,6 +59,7 @@ NO_CALL = "no call was recorded yet: point a client at the sidecar"
 NONE_IN_PERIOD = "no call in this period"
 NO_ROUTER = "no sidecar runs on this store: `pointsman up` starts one"
 MOST_BUDGETS = 8
+SAID_IN = {"file": "the state directory", "store": "the store"}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -161,7 +162,9 @@ def _nothing(text: str, advice: str, at_ms: int) -> VerdictLine:
 
 def _off_line(switch: Switch) -> VerdictLine:
     since = f" since {at(switch.off_since_ms)}" if switch.off_since_ms else ""
-    text = f"Routing is off{since}: every call goes to your incumbent."
+    places = " and ".join(SAID_IN[place] for place in switch.said_in)
+    said = f" (said in {places})" if places else ""
+    text = f"Routing is off{since}{said}: every call goes to your incumbent."
     return _nothing(text, "pointsman on", 0)
 
 
