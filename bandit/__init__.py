@@ -55,5 +55,6 @@ Nothing here does I/O, reads a clock, owns a random generator or logs. In readin
 - `verdict`: what a comparison by chance shows
 - `told_verdicts`: the same as plain values, and back
 - `report`: the page that people read
+- `task_detail`: what opens below a task of it
 - `replay`: the loop on recorded outcomes
 """

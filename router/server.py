@@ -55,8 +55,12 @@ from router.report import views
 from router.report.budget_desk import BudgetDesk
 from router.report.budget_gauges import budget_gauges
 from router.report.endpoints import endpoint_gauges
+from router.report.face.desk import PageDesk
 from router.report.gauges import gauges
 from router.report.ledger_desk import LedgerDesk
+from router.report.owners_desk import OwnersDesk
+from router.report.page_reader import PageReader
+from router.report.report_desk import ReportDesk
 from router.routes import Routes, Services, now
 from telemetry.clock import StoreClock
 from telemetry.metrics import Exposition, Metrics
@@ -210,6 +214,39 @@ class Sidecar:
             observer=self.observer,
             note=self.decisions.put,
         )
+        owners = OwnersDesk(
+            keeper=self.keeper,
+            health=self.health,
+            allowances=self.allowances,
+            exposition=Exposition(
+                metrics,
+                lambda: gauges(
+                    self.keeper,
+                    self.writer,
+                    self.decisions,
+                    self.draws,
+                    self.ids,
+                    self.observer,
+                    self._upstream if isinstance(self._upstream, Pool) else None,
+                    self.admission,
+                    self.budget,
+                    self.intents,
+                ),
+                lambda: (
+                    *endpoint_gauges(self.keeper.current.configuration, self.health, clock()),
+                    *budget_gauges(self.keeper.current.configuration, self.watch.totals()),
+                ),
+            ),
+            clock=told_apart,
+        )
+        explain = ExplainDesk(
+            (self.decisions.files, shared),
+            self._asking,
+            n_shards=n_shards,
+            open_id=opener(seal, secrets.keyring, self._asking),
+            flush=self.decisions.flush,
+            recent=recent.of,
+        )
         self.routes = Routes(
             Services(
                 keeper=self.keeper,
@@ -238,38 +275,19 @@ class Sidecar:
                     tags=self.keeper.tag_names,
                     n_shards=n_shards,
                 ),
-                explain=ExplainDesk(
-                    (self.decisions.files, shared),
-                    self._asking,
-                    n_shards=n_shards,
-                    open_id=opener(seal, secrets.keyring, self._asking),
-                    flush=self.decisions.flush,
-                    recent=recent.of,
+                explain=explain,
+                page=PageDesk(
+                    PageReader(address, self.keeper, file).read,
+                    explain,
+                    is_off=lambda: self.keeper.off,
                 ),
                 desks={
+                    **owners.handlers(),
                     "/v1/router/ledger": self.ledger.tell,
                     "/v1/router/budgets": BudgetDesk(address, self.watch).tell,
+                    "/v1/router/report": ReportDesk(address, self.keeper, file).tell,
                 },
                 metrics=metrics,
-                exposition=Exposition(
-                    metrics,
-                    lambda: gauges(
-                        self.keeper,
-                        self.writer,
-                        self.decisions,
-                        self.draws,
-                        self.ids,
-                        self.observer,
-                        self._upstream if isinstance(self._upstream, Pool) else None,
-                        self.admission,
-                        self.budget,
-                        self.intents,
-                    ),
-                    lambda: (
-                        *endpoint_gauges(self.keeper.current.configuration, self.health, clock()),
-                        *budget_gauges(self.keeper.current.configuration, self.watch.totals()),
-                    ),
-                ),
                 admission=self.admission,
                 desk=Admission(MAX_AT_DESK, max_queued=0),
                 sending=self.writer.counters,

@@ -52,6 +52,7 @@ ROOMS = {
         "commands",
         "cli_options",
         "cli_first_day",
+        "cli_report",
         "cli_recorded",
         "cli_trials",
         "cli",

@@ -84,7 +84,7 @@ def _check_numbers(asked: AskedTrial) -> None:
 
 def _start(asked: AskedTrial, how: How) -> None:
     with _opened(how) as (configuration, address):
-        beliefs, rows, _, _ = read_beliefs(configuration, address)
+        beliefs, rows, _ = read_beliefs(configuration, address)
         now_ms = int(time.time() * 1000)
         planned = plan_trial(asked, beliefs, now_ms=now_ms)
         with closing(connect(address, timeout_s=TIMEOUT_S)) as client:
