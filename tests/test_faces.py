@@ -151,6 +151,14 @@ def test_an_empty_page_says_so_rather_than_nothing() -> None:
         assert said in words
 
 
+def test_what_stands_between_backticks_is_a_command_and_never_markup() -> None:
+    page = replace(pages.EMPTY, notes=("`pointsman up` starts <b>", "`<i>` and one `left"))
+    document = html.page_html(page)
+
+    assert "<code>pointsman up</code> starts &lt;b&gt;" in document
+    assert "`&lt;i&gt;` and one `left" in document
+
+
 def test_what_is_not_known_is_left_out_and_never_a_zero() -> None:
     line = pages.DEMO.tasks[3]
     words = Read(html.page_html(replace(pages.DEMO, tasks=(line,)))).words

@@ -13,7 +13,7 @@ from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from bandit.report import Page
 from bandit.task_detail import MOST_CURVES, TaskDetail
@@ -83,6 +83,16 @@ def _finalized(value: Any) -> Any:
     return figures.shown(value, figures.MOST_OF_SENTENCE) if type(value) is str else value
 
 
+def _told(text: str) -> Markup:
+    """Return words in which what stands between backticks is a command."""
+    parts = figures.sentence(text).split("`")
+    if len(parts) % 2 == 0:  # one is left open: it is a word like others
+        return escape("`".join(parts))
+    told = [Markup("<code>{}</code>").format(part) if i % 2 else escape(part)
+            for i, part in enumerate(parts)]  # fmt: skip
+    return Markup("").join(told)
+
+
 def _environment() -> Environment:
     made = Environment(
         autoescape=True,
@@ -100,7 +110,7 @@ def _environment() -> Environment:
         "points": figures.points,
         "quality": figures.quality,
         "share": figures.share,
-        "sentence": figures.sentence,
+        "told": _told,
         "seconds": figures.seconds,
         "moment": figures.moment,
         "since": figures.since,
