@@ -41,13 +41,15 @@ class Most:
     change_lines: int = 3  # of one
     budgets: int = 5
     troubles: int = 6
-    trouble_lines: int = 2  # of one
+    trouble_lines: int = 4  # of one
     notes: int = 4
 
     def less(self) -> Most:
         """Return what is to be tried next, where there are too many lines."""
         if self.change_lines > 2:
             return replace(self, change_lines=2)
+        if self.trouble_lines > 2:
+            return replace(self, trouble_lines=2)
         if self.changes > 3:
             return replace(self, changes=self.changes - 1)
         if self.budgets > 2:
