@@ -151,6 +151,8 @@ def _of_prompt(told: Told) -> str:
 
 
 def _logged(record: ChangeRecord) -> ChangeLine | None:
+    if record.kind == ChangeKind.TRIAL:
+        return None  # trials tell of themselves, with how to stop them
     try:
         kind = ChangeKind(record.kind)
     except ValueError:

@@ -200,7 +200,7 @@ def money(usd: float) -> str:
         return f"{usd:,.0f}"
     if size >= 1:
         return f"{usd:,.2f}"
-    return f"{usd:.2g}" if size >= 1e-4 else f"{usd:.1e}"
+    return f"{usd:.2g}" if size >= 1e-4 else f"{usd:.7f}".rstrip("0")
 
 
 def _folded(page: Page, n_shown: int, width: int) -> list[str]:
