@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.verdict import COMPARED
+from bandit.compared import COMPARED
 
 PLACES = ("sequence", "task", "day", "bucket", "is_control")
 """What rows of COMPARED are told apart by."""

@@ -11,7 +11,8 @@ from dataclasses import asdict
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from bandit.verdict import Basis, Difference, Measure, Verdict, VerdictKind
+from bandit.compared import Measure
+from bandit.verdict import Basis, Difference, Lack, Verdict, VerdictKind
 
 Word = TypeVar("Word", bound=StrEnum)
 _PAIRS = ("units", "labelled")
@@ -44,6 +45,7 @@ def from_plain(value: object) -> Verdict | None:
         differences=tuple(one for one in differences if one is not None),
         needed=None if needed is None else int(needed),
         checked=_number(value.get("checked")),
+        lacks=_word(Lack, value.get("lacks")),
         **more,
     )
 
@@ -72,6 +74,6 @@ def _number(value: object) -> float | None:
 
 def _word(known: type[Word], value: object) -> Word | None:
     try:
-        return known(value)
+        return known(str(value))
     except ValueError:
         return None

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from router import cli_first_day, cli_recorded, cli_report
+from router import cli_first_day, cli_recorded, cli_report, cli_trials
 from router.cli_options import AdminKey, Config, Json, Key, LongestPause, Url
 from router.cli_report import WithMonth
 from telemetry import __version__
@@ -209,6 +209,9 @@ def on(config: Config = None) -> None:
     from router.commands.switch import switch
 
     switch(config, off=False)
+
+
+app.command()(cli_trials.trial)
 
 
 @app.command(hidden=True)

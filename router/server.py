@@ -49,6 +49,8 @@ from router.net.admission import Admission
 from router.net.asgi import Exchange, Receive, Scope, Send
 from router.net.bodies import BodyBudget
 from router.net.pool import Adapted, Pool, Upstream
+from router.notices.chronicle import Chronicle
+from router.notices.sender import NoticeSender
 from router.report import views
 from router.report.budget_desk import BudgetDesk
 from router.report.budget_gauges import budget_gauges
@@ -58,6 +60,7 @@ from router.report.gauges import gauges
 from router.report.ledger_desk import LedgerDesk
 from router.report.owners_desk import OwnersDesk
 from router.report.page_reader import PageReader
+from router.report.report_desk import ReportDesk
 from router.routes import Routes, Services, now
 from telemetry.clock import StoreClock
 from telemetry.metrics import Exposition, Metrics
@@ -191,6 +194,15 @@ class Sidecar:
             turnings=turnings,
         )
         spending.folded = self.watch.folded
+        self.chronicle = Chronicle(address, self.keeper, self.health, now_ms=store_clock.now_ms)
+        self.watch.on_warned = self.chronicle.note_warning
+        self.notices = NoticeSender(
+            address,
+            name=self.chronicle.name,
+            wanted=lambda: self.keeper.current.configuration.notices,
+            now_ms=store_clock.now_ms,
+        )
+        self.chronicle.more_troubles = self.notices.troubles
         self.ledger = LedgerDesk(address, lambda: self.keeper.current.configuration, file)
         self.calls = Calls(
             decider,
@@ -273,6 +285,7 @@ class Sidecar:
                     **owners.handlers(),
                     "/v1/router/ledger": self.ledger.tell,
                     "/v1/router/budgets": BudgetDesk(address, self.watch).tell,
+                    "/v1/router/report": ReportDesk(address, self.keeper, file).tell,
                 },
                 metrics=metrics,
                 admission=self.admission,
@@ -328,6 +341,8 @@ class Sidecar:
         self.decisions.start()
         self.upkeep.start()
         self.ledger.start()
+        self.chronicle.start()
+        self.notices.start()
         if self.observer is not None:
             await self.observer.start()
         calm_collector()
@@ -355,6 +370,8 @@ class Sidecar:
         # By now every attempt has ended.
         await asyncio.gather(self.allowances.stop(), self.rate_allowances.stop())
         self.upkeep.stop()
+        await asyncio.to_thread(self.notices.stop)
+        await asyncio.to_thread(self.chronicle.stop)
         self.ledger.stop()
         self.keeper.stop()
         self.feedback.close()

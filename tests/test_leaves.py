@@ -18,9 +18,9 @@ from bandit.cells import Terms
 from bandit.families import N_COLUMNS, B, Family, Q, U
 from router.beliefs import choices
 from router.beliefs.beliefs import Beliefs, believe
-from router.beliefs.keeper import known_review_keys
 from router.beliefs.kept import Kept, ReviewKey
 from router.beliefs.outlooks import tasks_of
+from router.beliefs.review_keys import known_review_keys
 from router.config.compiled import Configuration, compile_text
 from router.config.entries import MatchEntry
 from router.config.levels import level_problem, with_parents

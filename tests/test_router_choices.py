@@ -19,10 +19,10 @@ from bandit.draws import LEARNING, Law, Uniforms
 from bandit.families import N_COLUMNS, B, Family, Q, U
 from router.beliefs import choices
 from router.beliefs.beliefs import Beliefs, believe
-from router.beliefs.keeper import Keeper, known_review_keys
+from router.beliefs.keeper import Keeper
 from router.beliefs.kept import Kept, ReleaseNotice, ReviewKey
 from router.beliefs.releases import Releases
-from router.beliefs.review_keys import seeds
+from router.beliefs.review_keys import known_review_keys, seeds
 from router.config.compiled import Configuration, compile_text
 from router.config.entries import Fallback
 from router.config.exclusions import Exclusion

@@ -22,8 +22,8 @@ from router.beliefs.beliefs import believe
 from router.beliefs.kept import ReviewKey
 from router.config.compiled import Configuration, compile_text
 from router.report.leaves import leaf_lines, leaf_rows
+from router.report.matrix_table import figure
 from router.report.served import served_rows
-from router.report.terminal import figure
 from router.report.unlisted import Unlisted, unlisted_calls
 from telemetry.events import Flag
 from telemetry.store import Address

@@ -9,6 +9,8 @@
 - `books`: what exploring cost, and how many calls a day bring
 - `moves`: what an order moves, and whom it left
 - `choices`: what release keys stand at, and the law that follows
+- `trials`: whom trials and hold-outs assign, and what their ends leave
+- `seen_trials`: trials as they lie in the store
 - `releases`: the same in the store
 - `names`: what digests stand for, to be told to the store
 - `tag_names`: and what those of spend tags do

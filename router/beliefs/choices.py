@@ -7,7 +7,7 @@ the posterior, so that processes that know the same agree.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from math import isfinite
 from typing import Any
 
@@ -15,20 +15,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit import incumbent, orders
+from bandit.assignment import Assignment
 from bandit.cells import Terms
 from bandit.draws import Law
 from bandit.incumbent import Books, Release, Standings
 from bandit.limits import within_by_category
 from bandit.posterior import Posterior
 from bandit.utility import Objective, Order, may_judge
+from router.beliefs.alarms import stands_at_alarmed
 from router.beliefs.books import DAY_MS, calls_a_day, read_books
 from router.beliefs.kept import Kept, ReleaseNotice, ReviewKey
 from router.beliefs.levels import ReleaseKeys, begun, places_of
 from router.beliefs.moves import Situation, by_order, departed
-from router.beliefs.review_keys import host_of, standing_behind, why_tasks_are_held
+from router.beliefs.review_keys import first_hosts, host_of, standing_behind, why_tasks_are_held
 from router.config.compiled import Configuration
 from router.endpoints.catalog import Catalog
 from router.policy.route import rivals_of
+from telemetry.trials import Trial
 
 NO_SIGNAL = "no quality signal"
 SPENT = "allowance spent"
@@ -51,6 +54,15 @@ class Choices:
     laws: tuple[Law, ...]
     notes: tuple[str, ...]  # why a task is not explored, or what was not checked
     last: Mapping[str, ReleaseNotice]  # the last release of each task
+    assignments: Mapping[str, Assignment] = field(default_factory=dict)  # by task; "": of all
+    trials: Mapping[str, Trial] = field(default_factory=dict)  # that these or a pin follow from
+
+    def assignment_of(self, task: str) -> Assignment | None:
+        """Return by what units of a task come to a side; None: by nothing."""
+        if not self.assignments:
+            return None  # most often
+        own, whole = self.assignments.get(task), self.assignments.get("")
+        return whole if own is None or (whole is not None and whole.is_trial) else own
 
 
 def review(
@@ -62,6 +74,7 @@ def review(
     now_ms: int,
     alarmed_at_ms: Sequence[int] = (),
     lost: Collection[str] = (),
+    held: Collection[str] = (),
     places: Mapping[str, int] | None = None,
 ) -> tuple[Kept, list[ReleaseNotice]] | None:
     """Return what the choices of a review key are to be; None: nothing is to be written.
@@ -74,6 +87,7 @@ def review(
     Args:
         alarmed_at_ms: (n_groups,) when the last alarm named a group, in epoch ms; 0: never.
         lost: ids of endpoints that are away for so long that they are lost, to an order.
+        held: tasks of which nothing but what was removed moves the choice: a trial says who serves.
         places: by which row each task is decided; None: leaves by what they are below.
     """
     strategy = configuration.strategies[review_key.strategy]
@@ -82,17 +96,19 @@ def review(
     places = places or places_of(review_key, configuration)
     before, decides = begun(before, configuration, places)
     standings, changes = _standings(before, configuration, decides)
+    if held:
+        decides = decides & [task not in held for task in configuration.task_index]
     current = {**before.current, **{c.task: c.after for c in changes}}
     due = now_ms >= before.reviewed_at_ms + strategy.release_every_s * 1000
     if objective.order is Order.UTILITY and len(alarmed_at_ms):
         named = np.array(alarmed_at_ms) > before.reviewed_at_ms
-        due |= _is_alarmed(standings, posterior, named, decides)
+        due |= stands_at_alarmed(standings, posterior, named, decides)
     gone = {c.task for c in changes}
     if objective.order is not Order.UTILITY:
         arms = _available(review_key, configuration)
         situation = Situation(before, configuration, arms, due=due, gone=gone, lost=lost)
         released, settled = by_order(situation, standings, posterior, now_ms=now_ms)
-        names, index = _first_hosts(review_key, configuration), configuration.task_index
+        names, index = first_hosts(review_key, configuration), configuration.task_index
         settled = {task: group for task, group in settled.items() if decides[index[task]]}
         current |= {task: names[group] for task, group in settled.items()}
     else:
@@ -247,13 +263,15 @@ def weigh_all(
 def rows_of(choices: Choices, configuration: Configuration) -> list[dict[str, Any]]:
     """Return a row for each task that was called, or that stands at another than the incumbent."""
     standings, books, review_key = choices.standings, choices.books, choices.review_key
-    hosts = _first_hosts(review_key, configuration)
+    hosts = first_hosts(review_key, configuration)
     out = []
     for task, index in configuration.task_index.items():
         current = int(standings.current[index])
         calls = int(books.routed[index])
-        if not calls and current == standings.incumbent:
+        trial = choices.trials.get("") or choices.trials.get(task)
+        if not calls and current == standings.incumbent and trial is None:
             continue
+        assignment = choices.assignment_of(task)
         others = books.labelled[index] + books.unlabelled[index]
         out.append(
             {
@@ -271,6 +289,8 @@ def rows_of(choices: Choices, configuration: Configuration) -> list[dict[str, An
                 "explored_calls": int(others.sum()),
                 "exploring": choices.laws[index].stay < 1,
                 "note": choices.notes[index],
+                "trial": assignment.trial if assignment else trial and trial.id,
+                "holdout": 0.0 if assignment is None else assignment.control,
                 "value_usd": choices.objective.at(index).value_usd,
                 "last_release": asdict(last) if (last := choices.last.get(task)) else None,
             }
@@ -314,11 +334,6 @@ def _members(catalog: Catalog) -> dict[str, tuple[str, ...]]:
     return {id_: ids for ids in groups for id_ in ids}
 
 
-def _first_hosts(review_key: ReviewKey, configuration: Configuration) -> list[str]:
-    standing, catalog = standing_behind(review_key, configuration), configuration.catalog
-    return [host_of(standing, catalog, g) for g in range(len(catalog.group_members))]
-
-
 def _standings(
     kept: Kept, configuration: Configuration, decides: NDArray[np.bool_]
 ) -> tuple[Standings, list[ReleaseNotice]]:
@@ -344,19 +359,6 @@ def _standings(
             after = host_of(standing, catalog, inc.group)
             removed.append(ReleaseNotice(task, name, after, None, None, REMOVED))
     return replace(standings, current=current, version=kept.version), removed
-
-
-def _is_alarmed(
-    standings: Standings,
-    posterior: Posterior,
-    named: NDArray[np.bool_],
-    decides: NDArray[np.bool_],
-) -> bool:
-    """Return whether a task stands at a group that an alarm named, and that can be judged again."""
-    enough = may_judge(posterior)
-    tasks = np.arange(len(standings.current))
-    named = decides & named[standings.current]
-    return bool((named & enough[tasks, standings.current]).any())
 
 
 def _guarded(
@@ -385,7 +387,7 @@ def _guarded(
 
 
 def _change(release: Release, review_key: ReviewKey, configuration: Configuration) -> ReleaseNotice:
-    hosts = _first_hosts(review_key, configuration)
+    hosts = first_hosts(review_key, configuration)
     return ReleaseNotice(
         list(configuration.task_index)[release.task],
         hosts[release.before],

@@ -82,5 +82,7 @@ class Kept:
     """When a task left whom within the last day, under an order: by task, then by first host."""
     last: Mapping[str, ReleaseNotice] = field(default_factory=dict, compare=False)
     """The last release of each task, to be shown."""
+    won: Mapping[str, str] = field(default_factory=dict)
+    """Which won trial brought a task to its challenger last, by task."""
     begun_at_ms: int = field(default=0, compare=False)
     """Since when the key's calls are counted, for their rate; 0: just now."""

@@ -73,6 +73,7 @@ class Releases:
             "moved_at_ms": dict(kept.moved_at_ms),
             "left_at_ms": {task: dict(names) for task, names in kept.left_at_ms.items()},
             "last": {task: asdict(notice) for task, notice in kept.last.items()},
+            "won": dict(kept.won),
             "begun_at_ms": kept.begun_at_ms,
             "scope": asdict(kept.review_key),
         }
@@ -120,11 +121,12 @@ def _parse(name: bytes, raw: bytes) -> Kept | None:
         hosts = {str(first): tuple(map(str, ids)) for first, ids in value["hosts"].items()}
         version, reviewed_at_ms = int(value["version"]), int(value["reviewed_at_ms"])
         # Earlier versions released nothing between reviews, did not note when a key began, and
-        # knew no moves of an order.
+        # knew no moves of an order, and no trials.
         certain = _times(value.get("certain_at_ms", {}))
         moved = _times(value.get("moved_at_ms", {}))
         left = {str(task): _times(names) for task, names in value.get("left_at_ms", {}).items()}
         last = {str(t): ReleaseNotice(**told) for t, told in value.get("last", {}).items()}
+        won = {str(task): str(trial) for task, trial in value.get("won", {}).items()}
         begun_at_ms = int(value.get("begun_at_ms", reviewed_at_ms))
         kept = Kept(
             review_key,
@@ -136,6 +138,7 @@ def _parse(name: bytes, raw: bytes) -> Kept | None:
             moved,
             left,
             last,
+            won,
             begun_at_ms,
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:

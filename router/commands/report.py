@@ -30,7 +30,8 @@ def report(
     """
     logs.configure()
     file, every = find_file(config), shows_all or as_json
-    found = gather(file, strategy, given, every_task=every, opens_all=html is not None)
+    opens = html is not None
+    found = gather(file, strategy, given, every_task=every, opens_all=opens, with_rows=as_json)
     if found.bad_input:
         fail(found.bad_input, BAD_INPUT)
     found.shows_all = shows_all

@@ -31,6 +31,7 @@ from router.config.levels import (
     parent_of,
     written_leaves,
 )
+from router.config.notices import NoticesEntry
 from router.config.policies import ConstraintsEntry, RoleEntry, compile_rules
 from router.config.process import ArchiveEntry, AuditEntry, ServerEntry, StoreEntry
 from router.config.rules import PolicyRules, strictest
@@ -172,6 +173,7 @@ class Configuration:
     systems: SystemExemplars  # of tasks that a rule marks by what they look like
     prompts: Exemplars  # of tasks that a prompt may look like
     structural_complexity: bool  # tools and schema say it, where nobody does
+    notices: NoticesEntry
     _derived: dict[object, Any] = field(default_factory=dict, repr=False)
 
     def derive(self, make: Callable[[Configuration], T]) -> T:
@@ -334,6 +336,7 @@ def compile_entries(
         systems=systems,
         prompts=prompts,
         structural_complexity=entries.starter_tasks,
+        notices=entries.notices,
     )
 
 

@@ -13,6 +13,7 @@ from router.config.exploring import ExploringEntry
 from router.config.extending import Lineage, lineage_of, lineages
 from router.config.keys import DEFAULT_APP, CallersKey
 from router.config.levels import with_parents
+from router.config.notices import NoticesEntry
 from router.config.policies import (
     KnownPlaces,
     OrganisationEntry,
@@ -122,6 +123,8 @@ class AppEntry(PreferencesEntry):
     unit: UnitKind = UnitKind.SESSION
     locked: bool = False  # an episode keeps the endpoint that each of its roles drew first
     map_models: bool = False
+    holdout: Annotated[float, Field(ge=0, le=0.03)] = 0.02  # to the incumbent, after a won trial
+    auto_pin: bool = False  # a trial that ended without a gain gives the incumbent the traffic
     fallback: Fallback | None = None
     signals: bool = True  # read labels off the app's calls
     learn: Learn = Learn.SHARE
@@ -192,6 +195,7 @@ class File(Entry):
     users: dict[Name, UserEntry] = Field(default_factory=dict)
     budgets: Budgets = Field(default_factory=dict)
     apps: dict[Name, AppEntry] = Field(default_factory=dict)
+    notices: NoticesEntry = NoticesEntry()
 
     @property
     def known_places(self) -> KnownPlaces:

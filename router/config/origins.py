@@ -91,7 +91,7 @@ def _fields(entry: BaseModel, where: Place, spots: Spots) -> Iterator[FieldOrigi
 
 
 def _told(key: str, value: Any) -> Any:
-    if key == "url_env" and value is not None and not is_name_of_variable(value):
+    if key in ("url_env", "secret_env") and value is not None and not is_name_of_variable(value):
         return HIDDEN
     if key == "base_url" and value is not None:
         return masked(shown_value((key,), value))

@@ -10,6 +10,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from bandit.assignment import law_under, numbers_under, step_under
 from bandit.draws import LEARNING, Draw, Law, Step, Table, Uniforms, draw, propensities
 from bandit.limits import Limit
 from bandit.pacing import with_price
@@ -165,13 +166,26 @@ def plan(
         law = replace(law, challengers=())  # nor where the choice may not serve
     mask, relaxed = drawn_within(eligibility, beliefs, category, inside.mask)
     mask = without(mask, route.barred) if route.barred else mask
+    assigned = _assigned(route, law, mask, catalog) if explore else None
+    if assigned is not None:
+        law, numbers = assigned, numbers_under(numbers)
     table = beliefs.table(category, objective_of(route, beliefs, category), law, mask)
     if not explore:
         law = without_exploring(law, table)
     given: Draw = draw(law, table, numbers)
     drawn = catalog.endpoints[given.arm]
     drawing, p, step = Drawing(law, table, mask), given.propensity, given.step
+    if assigned is not None and route.assignment is not None:
+        step = step_under(route.assignment, step)
     return Plan(route, category, eligibility, drawn, p, step, beliefs, drawing, relaxed)
+
+
+def _assigned(route: Route, law: Law, mask: NDArray[np.bool_], catalog: Catalog) -> Law | None:
+    """Return the law of a unit that chance assigns to a side; None of most, which are on none."""
+    if route.assignment is None:
+        return None
+    members = catalog.group_members
+    return law_under(route.assignment, law, lambda group: any(mask[arm] for arm in members[group]))
 
 
 def objective_of(route: Route, beliefs: Beliefs, category: int) -> Objective:

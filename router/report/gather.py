@@ -21,12 +21,13 @@ from bandit.report import MOST_TASKS, Page
 from bandit.task_detail import TaskDetail
 from router.beliefs.alarms import Alarms
 from router.beliefs.beliefs import Beliefs, believe
-from router.beliefs.keeper import known_review_keys
 from router.beliefs.kept_switch import read_store
 from router.beliefs.prompts import PromptVersions, prompt_rows
 from router.beliefs.releases import Releases
+from router.beliefs.review_keys import known_review_keys
 from router.beliefs.served import ServedModels
 from router.beliefs.switch import Switch, SwitchFile, switch_of
+from router.beliefs.trials import under_trials
 from router.config.compiled import Configuration, compile_text
 from router.config.file import read
 from router.config.places import NoHome, places, state_problem
@@ -55,6 +56,7 @@ from telemetry.errors import TelemetryError
 from telemetry.memory import MemoryUse, ask_servers
 from telemetry.reader import NO_RATERS, RaterCounts, Reader, fates_of_references
 from telemetry.store import Address, Client, StoreErrors, connect, open_store, probe
+from telemetry.trials import read_trials
 from telemetry.trouble import StoreTrouble, trouble_of
 
 NO_BUDGETS = BudgetTable()
@@ -137,6 +139,7 @@ class ReportSource:
     sees_all: bool = True  # else one app's own page
     most_tasks: int = MOST_TASKS
     opens_all: bool = False  # every task that is shown is opened, not just those asked for
+    with_rows: bool = True  # every endpoint of every task, which takes most of the time
 
 
 def gather(
@@ -146,6 +149,7 @@ def gather(
     *,
     every_task: bool = False,
     opens_all: bool = False,
+    with_rows: bool = True,
 ) -> Report:
     """Return the report of a configuration's store.
 
@@ -155,6 +159,7 @@ def gather(
         given: what else is asked, by the names of `page_wish.FIELDS`.
         every_task: none is folded.
         opens_all: every task that is shown is opened.
+        with_rows: every endpoint of every task, for programs.
     """
     report = Report(posteriors={"rows": [], "categories": [], "choices": []})
     if not file.exists():
@@ -178,7 +183,12 @@ def gather(
     except RequestRejected as error:
         report.bad_input = f"--{error}"
         return report
-    _from_store(report, configuration, chosen, file, every_task=every_task, opens_all=opens_all)
+    views_of = {
+        "most_tasks": ALL_TASKS if every_task else MOST_TASKS,
+        "opens_all": opens_all,
+        "with_rows": with_rows,
+    }
+    _from_store(report, configuration, chosen, file, views_of)
     return report
 
 
@@ -187,9 +197,7 @@ def _from_store(
     configuration: Configuration,
     strategy: str,
     file: Path,
-    *,
-    every_task: bool,
-    opens_all: bool,
+    views_of: Mapping[str, Any],
 ) -> None:
     state_dir = configuration.server.state_directory()
     report.posteriors |= views.switch_row(switch_of(SwitchFile(state_dir).read(), None))
@@ -208,8 +216,7 @@ def _from_store(
                     raters=raters,
                     rows=rows,
                     file=file,
-                    most_tasks=ALL_TASKS if every_task else MOST_TASKS,
-                    opens_all=opens_all,
+                    **views_of,
                 )
                 fill(report, client, source)
     except TelemetryError as error:
@@ -263,6 +270,7 @@ def read_beliefs(
         watches.take(watches.look())
         prompts = PromptVersions()
         prompts.take(client.hgetall(keys.PROMPTS))
+        trials = read_trials(client)
     beliefs = believe(
         configuration,
         rows,
@@ -273,6 +281,7 @@ def read_beliefs(
         names={int(digest, 16): name for digest, name in names.items()},
         opened=prompts.opened,
     )
+    beliefs.choices = under_trials(beliefs.choices, releases.kept, trials, beliefs.configuration)
     return beliefs, rows, reader.raters
 
 
@@ -315,7 +324,8 @@ def fill(report: Report, client: Client, source: ReportSource) -> None:
     if source.rows is not None:
         report.unlisted = unlisted_calls(source.rows, configuration, beliefs.names)
     report.rows = [ReportRow(**row) for row in shown["rows"]]
-    if not report.unlisted and not any(row.is_of_traffic or row.damaged for row in report.rows):
+    known_any = any(one["calls"] or one["signal"] for one in shown["categories"])
+    if not report.unlisted and not known_any and not shown["damaged"]:
         report.missing.append(NO_CALL)
     report.missing += [_no_signal(one) for one in shown["categories"] if not one["signal"]]
     _add_page(report, client, source, known)
@@ -330,7 +340,7 @@ def _beliefs_told(
     served, prompts = ServedModels(), PromptVersions()
     served.read(client)
     prompts.take(client.hgetall(keys.PROMPTS))
-    shown = {**before, **views.posteriors(beliefs, source.strategy)}
+    shown = {**before, **views.posteriors(beliefs, source.strategy, with_rows=source.with_rows)}
     ceilings = ceiling_rows(configuration, StoredStandings(client), at_ms=now_ms)
     shown = with_ceilings(shown | views.switch_row(source.switch), ceilings)
     shown["prompts"] = prompt_rows(prompts.known)

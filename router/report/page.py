@@ -19,6 +19,7 @@ from bandit.report import (
     Savings,
     SpendLine,
     TaskLine,
+    TaskWord,
     VerdictLine,
     in_order,
 )
@@ -30,7 +31,7 @@ from router.config.entries import Mode
 from router.report.budgets import BudgetTable
 from router.report.comparisons import (
     MOST_SENTENCES,
-    Comparison,
+    TrialComparison,
     compare,
     trial_command,
     verdict_lines,
@@ -58,6 +59,7 @@ NO_CALL = "no call was recorded yet: point a client at the sidecar"
 NONE_IN_PERIOD = "no call in this period"
 NO_ROUTER = "no sidecar runs on this store: `pointsman up` starts one"
 MOST_BUDGETS = 8
+SAID_IN = {"file": "the state directory", "store": "the store"}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -126,7 +128,7 @@ def make_page(client: Client, source: PageSource) -> tuple[Page, Period]:
     return page, period
 
 
-def _is_meant(one: Comparison, wish: PageWish) -> bool:
+def _is_meant(one: TrialComparison, wish: PageWish) -> bool:
     trial = one.trial
     if trial.is_of_app:
         return wish.app in (None, trial.app) and wish.task is None
@@ -160,7 +162,9 @@ def _nothing(text: str, advice: str, at_ms: int) -> VerdictLine:
 
 def _off_line(switch: Switch) -> VerdictLine:
     since = f" since {at(switch.off_since_ms)}" if switch.off_since_ms else ""
-    text = f"Routing is off{since}: every call goes to your incumbent."
+    places = " and ".join(SAID_IN[place] for place in switch.said_in)
+    said = f" (said in {places})" if places else ""
+    text = f"Routing is off{since}{said}: every call goes to your incumbent."
     return _nothing(text, "pointsman on", 0)
 
 
@@ -177,7 +181,7 @@ def _without_trial(
     if not routed:
         text = "Not shown yet: nothing is routed, so there is nothing to compare."
         return _nothing(text, f"apps.{apps[0].name}.mode: route" if apps else "", now)
-    best = best_trial(source, gathered.choices)
+    best = best_trial(source, [*gathered.choices, *_as_choices(lines)])
     if best is not None:
         key, challenger = best
         text = "Not shown yet: no trial has compared routing with your incumbent."
@@ -204,15 +208,36 @@ def best_trial(source: PageSource, choices: Iterable[Section]) -> tuple[LineKey,
         wish = source.wish
         if not wish.admits(app=key.app, task=key.task, role=key.role, strategy=key.strategy):
             continue
-        challenger = _challenger(source.beliefs, row)
         weight = _labels(source.beliefs, key), int(row["calls"])
-        if challenger and weight[0] and weight > best:
+        challenger = _challenger(source.beliefs, row) if weight[0] else ""
+        if challenger and weight > best:
             best, found = weight, (key, challenger)
     return found
 
 
+def _as_choices(lines: Sequence[TaskLine]) -> list[Section]:
+    """Return rows that might be routed and were not called yet, as choices are."""
+    mine = [one for one in lines if one.incumbent and one.word is not TaskWord.OFF]
+    return [
+        {
+            "app": one.app,
+            "strategy": one.strategy,
+            "role": one.role,
+            "task": one.task,
+            "incumbent": one.incumbent,
+            "current": one.incumbent,
+            "challengers": [],
+            "calls": one.calls,
+        }
+        for one in mine
+    ]
+
+
 def _labels(beliefs: Beliefs, key: LineKey) -> int:
-    app, row = beliefs.configuration.apps[key.app], beliefs.configuration.task_index[key.task]
+    of = beliefs.configuration
+    app, row = of.apps.get(key.app), of.task_index.get(key.task)
+    if app is None or row is None:
+        return 0
     return int(beliefs.outlooks[app.outlook].posterior.labels[row].sum())
 
 

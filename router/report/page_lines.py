@@ -102,9 +102,9 @@ def _lines(page: Page, most: Most, width: int) -> list[str]:
 
 def _head(page: Page, most: Most, width: int) -> list[str]:
     is_said = any(line.text.startswith(OFF) for line in page.sentences)
-    off = [f"{OFF.upper()}: incumbents serve everything until `pointsman on`"]
+    off = f"{OFF.upper()}: incumbents serve everything until `pointsman on`"
     lines = wrapped(f"pointsman: {page.scope}, to {at(page.at_ms)}", width=width, most=1)
-    lines += off if page.is_off and not is_said else []
+    lines += wrapped(off, width=width) if page.is_off and not is_said else []
     for note in page.notes[: most.notes]:
         lines += wrapped(note, width=width, indent="  ", most=2)
     return lines

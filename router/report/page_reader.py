@@ -52,6 +52,7 @@ class PageReader:
             file=self._file,
             this_router=self._name,
             sees_all=own is None,
+            with_rows=False,
         )
         report = Report()
         with closing(connect(self._address, timeout_s=TIMEOUT_S)) as client:

@@ -30,7 +30,7 @@ class LineKey(NamedTuple):
 
 
 @dataclass(slots=True)
-class Spent:
+class PeriodSpend:
     """What calls came to."""
 
     calls: int = 0
@@ -70,8 +70,8 @@ class Spent:
 class Period:
     """What there was in a period."""
 
-    lines: dict[LineKey, Spent] = field(default_factory=dict)
-    total: Spent = field(default_factory=Spent)
+    lines: dict[LineKey, PeriodSpend] = field(default_factory=dict)
+    total: PeriodSpend = field(default_factory=PeriodSpend)
     is_whole: bool = True  # else it had too many rows to be read at once
 
 
@@ -105,7 +105,7 @@ def read_period(
     for app, role, task, strategy, endpoint, sums in zip(*columns, rows.values, strict=True):
         key = LineKey(app, strategy, role, deciding_task(beliefs, app, task))
         if wish.admits(app=app, task=task, role=role, strategy=strategy):
-            out.lines.setdefault(key, Spent()).add(endpoint, sums)
+            out.lines.setdefault(key, PeriodSpend()).add(endpoint, sums)
             out.total.add(endpoint, sums)
     return out
 

@@ -18,7 +18,7 @@ MOST_SIGNALS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class ComparedNames:
     """Of what a verdict is, by names."""
 
     incumbent: str
@@ -26,16 +26,17 @@ class Compared:
     app: str = ""
     task: str = ""  # empty: the app's all
     names_app: bool = False  # several are shown together
+    units: str = "sessions"
 
 
-def sentence(verdict: Verdict, of: Compared) -> str:
+def sentence(verdict: Verdict, of: ComparedNames) -> str:
     """Return what a verdict says, as one sentence."""
     where = _where(of)
     said = f"{where}: {_said(verdict, of)}" if where else _said(verdict, of)
-    return f"{said[0].upper()}{said[1:]}{_basis(verdict)}."
+    return f"{said[0].upper()}{said[1:]}{_basis(verdict, of.units)}."
 
 
-def clause(verdict: Verdict, of: Compared) -> str:
+def clause(verdict: Verdict, of: ComparedNames) -> str:
     """Return it as a few words beside a task: which verdict, and by what."""
     by = "hold-out" if verdict.basis is Basis.HOLDOUT else "trial"
     ended = f" of {day(verdict.ended_ms)}" if verdict.ended_ms else ""
@@ -50,13 +51,13 @@ def clause(verdict: Verdict, of: Compared) -> str:
             return f"{by}: {not_shown(verdict)}"
 
 
-def not_shown(verdict: Verdict) -> str:
+def not_shown(verdict: Verdict, units: str = "sessions") -> str:
     """Return how far it is until something is shown."""
     if verdict.ended_ms:
         return "not shown, and over"
     if verdict.needed is None:
         return "not shown yet"
-    return f"not shown yet, about {_rounded(verdict.needed):,} sessions more"
+    return f"not shown yet, about {_rounded(verdict.needed):,} {units} more"
 
 
 def signals_line(signals: Sequence[Signal]) -> str:
@@ -84,13 +85,13 @@ def _name(signal: Signal) -> str:
     return SINGULAR.get(signal.name, signal.name) if signal.n == 1 else signal.name
 
 
-def _where(of: Compared) -> str:
+def _where(of: ComparedNames) -> str:
     if of.task:
         return f"app {of.app}, {of.task}" if of.names_app and of.app else f"in {of.task}"
     return f"app {of.app}" if of.app else ""
 
 
-def _said(verdict: Verdict, of: Compared) -> str:
+def _said(verdict: Verdict, of: ComparedNames) -> str:
     match verdict.kind:
         case VerdictKind.KEEP:
             tried = f"{of.challenger} is at" if of.challenger else "routing is at"
@@ -109,10 +110,10 @@ def _said(verdict: Verdict, of: Compared) -> str:
         case VerdictKind.NOT_SHOWN:
             told = f" ({_figures(verdict.differences)})" if verdict.differences else ""
             who = f"whether {of.challenger} is better: " if of.challenger else ""
-            return f"{who}{not_shown(verdict)}{told}"
+            return f"{who}{not_shown(verdict, of.units)}{told}"
 
 
-def _trade(verdict: Verdict, of: Compared) -> str:
+def _trade(verdict: Verdict, of: ComparedNames) -> str:
     better = _better(verdict)
     worse = [d for d in verdict.differences if _is_worse(d)]
     others = [d for d in verdict.differences if d not in better and d not in worse]
@@ -121,14 +122,14 @@ def _trade(verdict: Verdict, of: Compared) -> str:
     return f"{who}: {_figures(better)} for {_figures(worse)}{beside}"
 
 
-def _basis(verdict: Verdict) -> str:
+def _basis(verdict: Verdict, units: str) -> str:
     """Return of what it is, in brackets."""
     control, treated = verdict.units
     if verdict.basis is Basis.NOTHING:
         return ""
     by = "hold-out" if verdict.basis is Basis.HOLDOUT else "trial"
     ended = f" that ended {day(verdict.ended_ms)}" if verdict.ended_ms else ""
-    return f" ({by}{ended}: {treated:,} sessions against {control:,})"
+    return f" ({by}{ended}: {treated:,} {units} against {control:,})"
 
 
 def _better(verdict: Verdict) -> list[Difference]:

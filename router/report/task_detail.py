@@ -21,6 +21,7 @@ from bandit.task_detail import (
 )
 from router.beliefs.beliefs import Beliefs
 from router.report.leaves import leaf_lines, leaf_rows
+from router.report.matrix_table import matrix_lines
 from router.report.page_wish import PageWish
 from router.report.period import deciding_task
 from router.report.views import report_rows
@@ -68,7 +69,7 @@ def task_detail(
         ),
         first_day_ms=days[0] * DAY_MS if days else 0,
         signals=line.signals,
-        notes=tuple(_notes(beliefs, line)),
+        notes=tuple(_notes(beliefs, line, ranked)),
     )
 
 
@@ -78,14 +79,15 @@ def _best_first(row: ReportRow) -> tuple[bool, float, float, int]:
     return row.quality is None, -(row.p_best or 0.0), -quality, -row.calls
 
 
-def _notes(beliefs: Beliefs, line: TaskLine) -> list[str]:
+def _notes(beliefs: Beliefs, line: TaskLine, rows: Sequence[ReportRow]) -> list[str]:
     leaves = [
         row
         for row in leaf_rows(beliefs)
         if deciding_task(beliefs, line.app, row["task"]) == line.task
         and row["app"] in (None, line.app)
     ]
-    return leaf_lines([row for row in leaves if row["task"] != line.task])
+    below = leaf_lines([row for row in leaves if row["task"] != line.task])
+    return [*matrix_lines(rows, by_app=len(beliefs.configuration.apps) > 1), *below]
 
 
 def _endpoint(

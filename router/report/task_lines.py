@@ -26,10 +26,10 @@ from router.config.entries import Mode
 from router.config.strategies import Exchangeable
 from router.policy.route import incumbent_of
 from router.policy.standing import PolicyTable
-from router.report.comparisons import Comparison, of_line
+from router.report.comparisons import TrialComparison, of_line
 from router.report.page_wish import PageWish
-from router.report.period import LineKey, Period, Spent
-from router.report.sentences import Compared, clause, day
+from router.report.period import LineKey, Period, PeriodSpend
+from router.report.sentences import ComparedNames, clause, day
 from router.report.views import report_rows
 from telemetry.trials import TrialState
 
@@ -37,6 +37,7 @@ OBSERVES = "the app only observes"
 SWITCHED_OFF = "routing is switched off"
 PASSED_ON = "passed on as it came"
 NOT_THERE = "not in the configuration any more"
+NAMED = "its calls name their model"
 KEEPS_MODEL = "its strategy keeps the model"
 SAYS_NOTHING = "nobody says what was good"
 READ_OFF = "read off calls alone, which tells nothing of quality yet"
@@ -51,7 +52,7 @@ class Gathered:
 
     beliefs: Beliefs
     period: Period
-    comparisons: Sequence[Comparison]
+    comparisons: Sequence[TrialComparison]
     choices: Sequence[Choice]
     is_off: bool
     proposals: Mapping[LineKey, str] = field(default_factory=dict)  # what waits for a yes
@@ -81,7 +82,7 @@ def _by_key(choices: Iterable[Choice], wish: PageWish) -> dict[LineKey, Choice]:
 
 
 def _line(gathered: Gathered, key: LineKey, choice: Choice | None) -> TaskLine:
-    spent = gathered.period.lines.get(key, Spent())
+    spent = gathered.period.lines.get(key, PeriodSpend())
     incumbent = _incumbent(gathered, key, choice)
     current = _current(gathered, choice, incumbent, spent)
     compared = of_line(gathered.comparisons, key)
@@ -103,7 +104,7 @@ def _line(gathered: Gathered, key: LineKey, choice: Choice | None) -> TaskLine:
         word=word,
         why=why,
         signals=signals_of(counts),
-        verdict=compared.verdict if compared is not None else None,
+        verdict=compared.row if compared is not None else None,
     )
 
 
@@ -119,7 +120,7 @@ def _incumbent(gathered: Gathered, key: LineKey, choice: Choice | None) -> str:
     return found.id if found is not None else ""
 
 
-def _current(gathered: Gathered, choice: Choice | None, incumbent: str, spent: Spent) -> str:
+def _current(gathered: Gathered, choice: Choice | None, incumbent: str, spent: PeriodSpend) -> str:
     """Return who serves: the choice, while routing is off the incumbent, else who was called."""
     if choice is not None:
         return incumbent if gathered.is_off else str(choice["current"])
@@ -128,18 +129,20 @@ def _current(gathered: Gathered, choice: Choice | None, incumbent: str, spent: S
 
 
 def _facts(
-    gathered: Gathered, key: LineKey, choice: Choice | None, compared: Comparison | None
+    gathered: Gathered, key: LineKey, choice: Choice | None, compared: TrialComparison | None
 ) -> TaskFacts:
     configuration = gathered.beliefs.configuration
     app, strategy = configuration.apps.get(key.app), configuration.strategies.get(key.strategy)
     is_order = strategy is not None and strategy.objective.order is not Order.UTILITY
-    verdict = compared.verdict if compared is not None else None
+    verdict = compared.row if compared is not None else None
+    # Of calls that are routed there is a choice, but in learning mode.
+    named = NAMED if choice is None and _incumbent(gathered, key, None) else ""
     told = ""
     if compared is not None and verdict is not None:
-        told = clause(verdict, Compared(compared.trial.incumbent, compared.trial.challenger))
+        told = clause(verdict, ComparedNames(compared.trial.incumbent, compared.trial.challenger))
     return TaskFacts(
         why_off=_why_off(gathered, app),
-        why_pinned=_why_pinned(configuration, app, key, compared),
+        why_pinned=_why_pinned(configuration, app, key, compared) or named,
         has_signal=_has_signal(gathered.beliefs, key),
         is_order=is_order,
         why_unknown=_why_unknown(gathered.beliefs, key, is_order=is_order),
@@ -159,7 +162,7 @@ def _why_off(gathered: Gathered, app: App | None) -> str:
 
 
 def _why_pinned(
-    configuration: Configuration, app: App | None, key: LineKey, compared: Comparison | None
+    configuration: Configuration, app: App | None, key: LineKey, compared: TrialComparison | None
 ) -> str:
     strategy = configuration.strategies.get(key.strategy)
     if app is not None and app.entry.mode is Mode.PINNED:
@@ -215,7 +218,7 @@ def _moved(choice: Choice | None) -> str:
 
 
 def _note(
-    gathered: Gathered, key: LineKey, choice: Choice | None, compared: Comparison | None
+    gathered: Gathered, key: LineKey, choice: Choice | None, compared: TrialComparison | None
 ) -> str:
     if compared is not None and compared.trial.state is TrialState.RUNNING:
         return f"a trial runs until {day(compared.trial.ends_ms)}"

@@ -14,7 +14,7 @@ from router.report.more_lines import more_lines
 from router.report.page_lines import page_lines
 from router.report.roles import role_table
 from router.report.screen import console
-from router.report.terminal_text import WIDTH, clean, wrapped
+from router.report.terminal_text import WIDTH, clean, printable, wrapped
 
 
 def print_report(report: Report, to: Console | None = None) -> None:
@@ -33,10 +33,11 @@ def print_report(report: Report, to: Console | None = None) -> None:
         to.print()
         _print(detail_lines(detail, width=max(width, 60)), to)
     if report.shows_all:
-        _print_rest(report, to)
+        print_rest(report, to)
 
 
-def _print_rest(report: Report, to: Console) -> None:
+def print_rest(report: Report, to: Console) -> None:
+    """Print what the page leaves out."""
     to.print()
     if (table := role_table(report.posteriors.get("roles", []))) is not None:
         to.print(table)
@@ -46,7 +47,7 @@ def _print_rest(report: Report, to: Console) -> None:
     _print(map(clean, episode_lines(episodes)), to)
     for line in more_lines(report):
         # YAML is to be pasted: as it is, on one line
-        _print([f"    {clean(line)}"] if line.startswith(" ") else _parts(line), to)
+        _print([printable(line)] if line.startswith(" ") else _parts(line), to)
 
 
 def _parts(line: str) -> list[str]:

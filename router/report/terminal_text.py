@@ -23,8 +23,12 @@ def clean(text: str) -> str:
 
     White space is one blank; a character that no one sees is a question mark.
     """
-    blank = "".join(" " if c.isspace() else c if c.isprintable() else "?" for c in text)
-    return " ".join(blank.split())
+    return " ".join(printable(text).split())
+
+
+def printable(text: str) -> str:
+    """Return the same with as many blanks as there are."""
+    return "".join(" " if c.isspace() else c if c.isprintable() else "?" for c in text)
 
 
 def cut(text: str, width: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,13 @@ from router.report.comparisons import ToldTrial
 from telemetry import keys
 from telemetry.store import Client
 
-BY_NAME = {kind.name.lower(): kind for kind in S}
+BY_SOURCE = {
+    **dict.fromkeys(("empty", "refused", "filtered", "truncated", "reasoning_limit"), S.ANSWER),
+    **dict.fromkeys(("tool_call", "tool_result", "loop"), S.TOOLS),
+    **dict.fromkeys(("regenerated", "edited"), S.REPEATED),
+}
+BY_NAME = {kind.name.lower(): kind for kind in S} | BY_SOURCE
+"""Which signal a label is, by the name of its kind, or of what it was read off."""
 
 
 def read_told(client: Client) -> tuple[int, dict[str, ToldTrial]]:
@@ -38,10 +45,16 @@ def read_told(client: Client) -> tuple[int, dict[str, ToldTrial]]:
 
 
 def _told(one: Mapping[str, Any]) -> ToldTrial:
+    beside = one.get("of_holdout")
+    after = beside if isinstance(beside, Mapping) else {}
     return ToldTrial(
-        from_plain(one.get("verdict")),
-        from_plain(one.get("holdout")),
-        _signals(one.get("signals")),
+        verdict=from_plain(one.get("verdict")),
+        row=from_plain(one.get("row")),
+        signals=_signals(one.get("signals")),
+        by_episode=bool(one.get("by_episode")),
+        holdout=from_plain(one.get("holdout")),
+        holdout_row=from_plain(after.get("row")),
+        holdout_signals=_signals(after.get("signals")),
     )
 
 
@@ -49,5 +62,8 @@ def _signals(told: object) -> tuple[Signal, ...]:
     """Return counts by the names of signals as these are said."""
     if not isinstance(told, Mapping):
         return ()
-    counts = {BY_NAME[name]: n for name, n in told.items() if name in BY_NAME and type(n) is int}
+    counts: Counter[S] = Counter()
+    for name, n in told.items():
+        if name in BY_NAME and type(n) is int:
+            counts[BY_NAME[name]] += n
     return signals_of(counts)

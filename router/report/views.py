@@ -71,8 +71,13 @@ def report_rows(
     ]
 
 
-def posteriors(beliefs: Beliefs, strategy: str) -> dict[str, Any]:
-    """Return everything that a report needs, as JSON."""
+def posteriors(beliefs: Beliefs, strategy: str, *, with_rows: bool = True) -> dict[str, Any]:
+    """Return everything that a report needs, as JSON.
+
+    Args:
+        with_rows: every endpoint of every task, which takes most of the time; else none.
+    """
+    shown = report_rows(beliefs, strategy) if with_rows else []
     labels = sum(outlook.posterior.labels.sum(axis=1) for outlook in beliefs.outlooks)
     names = list(beliefs.configuration.task_index)
     calls = beliefs.traffic.sum(axis=1)
@@ -110,7 +115,7 @@ def posteriors(beliefs: Beliefs, strategy: str) -> dict[str, Any]:
         "damaged": damaged_rows(beliefs),
         "profiles": profile_rows(beliefs.configuration.catalog, verified),
         "apps": {name: app.entry.learn.value for name, app in beliefs.configuration.apps.items()},
-        "rows": [asdict(row) for row in report_rows(beliefs, strategy)],
+        "rows": [asdict(row) for row in shown],
     }
 
 

@@ -19,8 +19,8 @@ from bandit.parts import key_of, read_roles
 from router.beliefs import choices
 from router.beliefs.alarms import Alarms, by_group
 from router.beliefs.beliefs import believe
-from router.beliefs.keeper import known_review_keys
 from router.beliefs.kept import Kept, ReviewKey
+from router.beliefs.review_keys import known_review_keys
 from router.config.compiled import Configuration
 from scripts.proofs.within import SidecarWithin
 from telemetry import frames, journal

@@ -23,6 +23,7 @@ _OF_TOKEN = {
     "user": "user",
     "at_ms": "decided_at_ms",
 }
+_FLAGS = {"is_routed": Flag.ROUTED, "is_assigned": Flag.ASSIGNED, "is_control": Flag.CONTROL}
 ATTEMPT = np.dtype(
     [
         ("nonce", "<u8"),
@@ -32,6 +33,7 @@ ATTEMPT = np.dtype(
         ("end_ms", "<f8"),
         ("cost_nano", "<f8"),  # exact up to 9 million USD
         ("rank", "<u2"),
+        ("is_routed", "?"),
         ("is_assigned", "?"),
         ("is_control", "?"),
         ("is_unpriced", "?"),
@@ -42,6 +44,7 @@ COMPARED_CALL = np.dtype(
         *((name, ATTEMPT.fields[name][0]) for name in ("nonce", "nonce_rest", *_OF_TOKEN)),  # type: ignore[index]
         ("episode", "<u8"),
         ("end_ms", "<f8"),  # of the last attempt
+        ("is_routed", "?"),
         ("is_assigned", "?"),
         ("is_control", "?"),
         ("is_priced", "?"),
@@ -135,8 +138,8 @@ def _attempts(outcomes: NDArray[np.void]) -> NDArray[np.void]:
     costs = known_costs(outcomes)
     out["cost_nano"], out["is_unpriced"] = costs.nano, costs.is_unpriced
     out["rank"] = ranks_of(outcomes)
-    out["is_assigned"] = (flags & int(Flag.ASSIGNED)) > 0
-    out["is_control"] = (flags & int(Flag.CONTROL)) > 0
+    for name, flag in _FLAGS.items():
+        out[name] = (flags & int(flag)) > 0
     return out
 
 
@@ -153,7 +156,7 @@ def _calls(attempts: NDArray[np.void]) -> NDArray[np.void]:
     if not len(first):
         return out
     last = np.append(first[1:], len(rows)) - 1  # the answer that the client got
-    for name in ("nonce", "nonce_rest", *_OF_TOKEN, "episode", "is_assigned", "is_control"):
+    for name in ("nonce", "nonce_rest", *_OF_TOKEN, "episode", *_FLAGS):
         out[name] = rows[name][last]
     out["end_ms"] = np.maximum.reduceat(rows["end_ms"], first)
     out["cost_usd"] = np.add.reduceat(rows["cost_nano"], first) / NANO

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bandit.compared import COMPARED, EPISODES, N_BUCKETS
 from bandit.compared_sums import added
-from bandit.verdict import COMPARED, EPISODES, N_BUCKETS
 from telemetry.events import FeedbackKind
 from workers.archive.columns import NamePairs, find
 from workers.folding.batch import DAY_MS
@@ -235,7 +235,7 @@ class _Episodes:
             day=own["at_ms"][groups.first] // DAY_MS,
             is_control=own["is_control"][groups.first],
             cluster=_clusters(own, groups),
-            cost_usd=np.bincount(groups.of_row, weights=own["cost_usd"], minlength=n),
+            cost_usd=np.bincount(groups.of_row, own["cost_usd"], n).astype(np.float64),
             is_priced=unpriced == 0,
             wall_s=(ends - begins) / 1000,
             end_ms=ends,

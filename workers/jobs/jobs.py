@@ -30,7 +30,7 @@ from workers.archive.retention import Keep
 from workers.archive.thaw import MAX_ROUND, Thawing
 from workers.archive.trail import Trail
 from workers.folding.batch import take_apart
-from workers.jobs import availability, burials, calibration, recent, savings, spenders
+from workers.jobs import availability, burials, calibration, comparisons, recent, savings, spenders
 from workers.jobs.choices_known import known_choices
 from workers.jobs.episodes import DAYS, figures
 from workers.jobs.suggestions import Guesses
@@ -213,6 +213,36 @@ def tally() -> dict[str, object]:
     return state
 
 
+def compare() -> dict[str, object]:
+    """Work out what trials and hold-outs show, where that is due, and end trials that are over.
+
+    Where no records are kept nothing is shown; a trial ends when its time is up all the same.
+    """
+    archive = _place[0].archive()
+    now_ms, began = int(archive.client.time()[0]) * 1000, time.monotonic()
+    if _place[0].keep.days == 0:
+        comparisons.end_by_time(archive.client, now_ms=now_ms)
+        return {}
+    if not archive.holds():
+        return {}
+    marks = recent.marks(archive)
+    look = comparisons.look_at(archive.client, marks, now_ms=now_ms)
+    if look is None:
+        return {}
+    young = list(recent.tail(archive, most_bytes=MAX_TAIL_BYTES))  # before the files are listed
+    read = recent.choose(
+        _files(archive), days=look.days, most_bytes=MAX_SAVINGS_BYTES, now_ms=now_ms
+    )
+    batches = chain(young, _read(read.files))
+    found = comparisons.work_out(archive.client, look, batches, since_ms=read.since_ms)
+    state = {"truncated": read.is_truncated, "marks": marks}
+    state["took_s"] = round(time.monotonic() - began, 3)
+    over = comparisons.keep(archive.client, look, found, **state)
+    for trial in over:
+        log.info("a trial ended", trial=trial.id, state=trial.state, reason=trial.reason)
+    return found.state | state
+
+
 def rank() -> int:
     """Name who spent most on days that closed; return of how many days and tables."""
     archive = _place[0].archive()
@@ -257,6 +287,7 @@ ALLOWED.update(
                 (measure, DAY_S),
                 (episodes, MINUTE_S),
                 (tally, 2 * MINUTE_S),
+                (compare, MINUTE_S),
             ),
         )
     }
