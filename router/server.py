@@ -247,7 +247,7 @@ class Sidecar:
             flush=self.decisions.flush,
             recent=recent.of,
         )
-        reader = PageReader(address, self.keeper, file, self.chronicle.name)
+        reader = PageReader(address, self.keeper, file, name=self.chronicle.name)
         self.routes = Routes(
             Services(
                 keeper=self.keeper,
@@ -282,7 +282,7 @@ class Sidecar:
                     **owners.handlers(),
                     "/v1/router/ledger": self.ledger.tell,
                     "/v1/router/budgets": BudgetDesk(address, self.watch).tell,
-                    "/v1/router/report": ReportDesk(reader).tell,
+                    "/v1/router/report": ReportDesk(reader.whole).tell,
                 },
                 metrics=metrics,
                 admission=self.admission,

@@ -23,7 +23,7 @@ TIMEOUT_S = 10.0
 class PageReader:
     """Makes pages of what a process believes and what lies in its store."""
 
-    def __init__(self, address: Address, keeper: Keeper, file: Path | None, name: str) -> None:
+    def __init__(self, address: Address, keeper: Keeper, file: Path | None, *, name: str) -> None:
         """Read nothing yet.
 
         Args:
@@ -41,21 +41,21 @@ class PageReader:
         Raises:
             StoreErrors: the store is away.
         """
-        report = self.report(beliefs, wish, own, is_whole=False)
+        report = self._report(beliefs, wish, own, is_whole=False)
         assert report.page is not None  # it is made, or there is an error
         return FoundPage(report.page, tuple(report.details))
 
-    def report(
-        self, beliefs: Beliefs, wish: PageWish, own: App | None, *, is_whole: bool
-    ) -> Report:
-        """Return the report that has the page.
-
-        Args:
-            is_whole: with every task and, unless it is one app's, every endpoint of each.
+    def whole(self, beliefs: Beliefs, wish: PageWish, own: App | None) -> Report:
+        """Return the report that programs read: with every task and, but of one app, every endpoint.
 
         Raises:
             StoreErrors: the store is away.
         """
+        return self._report(beliefs, wish, own, is_whole=True)
+
+    def _report(
+        self, beliefs: Beliefs, wish: PageWish, own: App | None, *, is_whole: bool
+    ) -> Report:
         source = ReportSource(
             beliefs=beliefs,
             strategy=wish.strategy or usual_strategy(beliefs.configuration),

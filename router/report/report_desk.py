@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,19 +17,23 @@ from router.config.compiled import App
 from router.errors import RequestRejected
 from router.net.asgi import Exchange
 from router.policy.callers import Keys
-from router.report.page_reader import PageReader
+from router.report.gather import Report
 from router.report.page_wish import PageWish, page_wish_in, require_known
 from telemetry.numbers import brief
 from telemetry.store import StoreErrors
 from telemetry.trouble import trouble_of
 
+ReportOf = Callable[[Beliefs, PageWish, App | None], Report]
+"""Makes a report; whose app's own, or everybody's. It waits for the store, and may raise
+`StoreErrors`."""
+
 
 class ReportDesk:
     """Answers programs; one for the process."""
 
-    def __init__(self, reader: PageReader) -> None:
+    def __init__(self, report_of: ReportOf) -> None:
         """Ask nothing yet."""
-        self._reader = reader
+        self._report_of = report_of
         self._turn = asyncio.Semaphore(1)
 
     async def tell(self, exchange: Exchange, beliefs: Beliefs) -> None:
@@ -49,7 +54,7 @@ class ReportDesk:
 
     def _read(self, beliefs: Beliefs, wish: PageWish, own: App | None) -> dict[str, Any]:
         try:
-            report = self._reader.report(beliefs, wish, own, is_whole=True)
+            report = self._report_of(beliefs, wish, own)
         except StoreErrors as error:
             message = f"the store: {trouble_of(error).shown}; try again"
             raise RequestRejected("store_away", message) from None
