@@ -46,7 +46,7 @@ class PageReader:
         return FoundPage(report.page, tuple(report.details))
 
     def whole(self, beliefs: Beliefs, wish: PageWish, own: App | None) -> Report:
-        """Return the report that programs read: with every task and, but of one app, every endpoint.
+        """Return the report that programs read: every task and, but of one app, every endpoint.
 
         Raises:
             StoreErrors: the store is away.
