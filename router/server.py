@@ -277,7 +277,7 @@ class Sidecar:
                 ),
                 explain=explain,
                 page=PageDesk(
-                    PageReader(address, self.keeper, file).read,
+                    PageReader(address, self.keeper, file, name=self.chronicle.name).read,
                     explain,
                     is_off=lambda: self.keeper.off,
                 ),

@@ -12,20 +12,16 @@ from router.policy.standing import usual_strategy
 from router.report.face.desk import FoundPage
 from router.report.gather import Report, ReportSource, fill
 from router.report.page_wish import PageWish
-from telemetry.reader import NO_RATERS
 from telemetry.store import Address, connect
 
 TIMEOUT_S = 10.0
 """Of one round trip."""
-NAMELESS = "this sidecar"
 
 
 class PageReader:
     """Makes pages of what a process believes and what lies in its store."""
 
-    def __init__(
-        self, address: Address, keeper: Keeper, file: Path | None, *, name: str = NAMELESS
-    ) -> None:
+    def __init__(self, address: Address, keeper: Keeper, file: Path | None, *, name: str) -> None:
         """Read nothing yet.
 
         Args:
@@ -48,7 +44,7 @@ class PageReader:
             strategy=wish.strategy or usual_strategy(beliefs.configuration),
             wish=wish,
             switch=self._keeper.switch,
-            raters=NO_RATERS,
+            raters=self._keeper.raters,
             file=self._file,
             this_router=self._name,
             sees_all=own is None,
