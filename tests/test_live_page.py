@@ -29,6 +29,7 @@ READ = (
     "/",
     "/task/code",
     "/decision/rd_x",
+    "/v1/router/report",
     "/v1/router/ledger",
     "/v1/router/budgets",
     "/v1/router/posteriors",
@@ -37,7 +38,14 @@ READ = (
     "/metrics",
     "/readyz?verbose",
 )
-OWN_TOO = ("/", "/task/code", "/v1/router/ledger", "/v1/router/budgets", "/v1/router/endpoints")
+OWN_TOO = (
+    "/",
+    "/task/code",
+    "/v1/router/report",
+    "/v1/router/ledger",
+    "/v1/router/budgets",
+    "/v1/router/endpoints",
+)
 """An app's key sees its own there."""
 GUARDS = (
     "script-src 'self'",
