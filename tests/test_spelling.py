@@ -130,7 +130,7 @@ endpoints:
         # what was guessed may be wrong, so that its value is not held against it
         ("apps: {default: {model: gpt-4o}}\n" + ONE, "did you mean 'mode'?"),
         # an app that has a field's name
-        ("apps: {timeouts: {zzz: 1}, default: {}}\n" + ONE, "known: classify, data_class"),
+        ("apps: {timeouts: {zzz: 1}, default: {}}\n" + ONE, "known: auto_pin, classify"),
     ],
 )
 def test_a_name_that_is_no_slip_is_one_error_too(text: str, hint: str) -> None:
