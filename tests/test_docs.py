@@ -72,14 +72,12 @@ def test_the_annotated_example_is_sound_with_its_comments_taken_in(
 
 
 def test_every_error_code_and_reason_is_documented() -> None:
-    text = DOCS["wire.md"]
-
-    assert [c for c in STATUS if f"`{c}`" not in text] == []
-    assert [r for r in Exclusion if f"`{r}`" not in text] == []
+    assert [c for c in STATUS if f"`{c}`" not in DOCS["failures.md"]] == []
+    assert [r for r in Exclusion if f"`{r}`" not in DOCS["failures.md"]] == []
 
 
 def test_the_list_of_exclusions_is_closed_and_is_that_of_the_code() -> None:
-    section = DOCS["policy.md"].partition('<a id="exclusions">')[2]
+    section = DOCS["exclusions.md"].partition('<a id="exclusions">')[2]
     rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", section, re.M)
 
     listed = [code for row in rows for code in re.findall(r"`(\w+)`", row)]
@@ -111,7 +109,7 @@ def test_every_level_is_documented_in_its_order() -> None:
 
 
 def test_every_metric_is_documented() -> None:
-    text = DOCS["operations.md"]
+    text = DOCS["metrics.md"]
     gauges = (ROOT / "router" / "report" / "gauges.py").read_text()
     names = {f.name for f in Exposition(Metrics(), dict).collect()}
     names |= set(re.findall(r'"(router_[a-z_]+)":', gauges))
@@ -123,7 +121,7 @@ def test_every_response_header_is_documented() -> None:
     source = "".join(p.read_text() for p in (ROOT / "router" / "dispatch").glob("*.py"))
     sent = set(re.findall(r'b"(x-router-[a-z-]+)"', source)) - {"x-router-"}
 
-    assert [h for h in sent if h not in DOCS["wire.md"]] == []
+    assert [h for h in sent if h not in DOCS["hints.md"]] == []
 
 
 def test_every_command_is_named_in_the_readme() -> None:
