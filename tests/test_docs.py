@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from conftest import pointsman
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from router.cli import app
 from router.config.compiled import load
@@ -147,6 +149,63 @@ def test_links_lead_somewhere() -> None:
                 assert ((ROOT / "docs" / name).parent / target).exists(), (name, target)
 
 
+def anchors(text: str) -> set[str]:
+    """Where links may lead to in a page: headings, as GitHub names them, and named places."""
+    heads = [re.sub(r"[`*]|<[^>]*>", "", line) for line in re.findall(r"^#+ (.*)", text, re.M)]
+    slugs = {re.sub(r"[^\w -]", "", head.strip().lower()).replace(" ", "-") for head in heads}
+    return slugs | set(re.findall(r'<a id="([^"]+)">', text))
+
+
+def test_links_lead_to_places_that_there_are() -> None:
+    pages = {"README.md": README, **{f"docs/{name}": text for name, text in DOCS.items()}}
+    changes = {"CHANGELOG.md": (ROOT / "CHANGELOG.md").read_text()}
+    missing = set()
+    for name, text in {**pages, **changes}.items():
+        for file, place in re.findall(r"\]\(([^)#\s:]*)#([^)\s]+)\)", text):
+            page = (ROOT / name).parent.joinpath(file).resolve() if file else ROOT / name
+            target = pages.get(str(page.relative_to(ROOT)))
+            if target is not None and place not in anchors(target):
+                missing.add((name, f"{file}#{place}"))
+
+    assert missing == set()
+
+
+def test_a_page_has_200_lines_at_most_and_the_readme_leads_to_it() -> None:
+    assert {n: len(t.splitlines()) for n, t in DOCS.items() if len(t.splitlines()) > 200} == {}
+    parts = {"reference-endpoints.md", "reference-apps.md"}  # the first page of it leads there
+    assert [n for n in DOCS if f"](docs/{n}" not in README and n not in parts] == []
+
+
+def spoken() -> list[str]:
+    """Commands of ours within sentences and tables, in code marks."""
+    texts = {"README.md": README, **DOCS}.values()
+    return [c for text in texts for c in re.findall(r"`(pointsman [a-z][^`\n]*)`", text)]
+
+
+def test_a_command_in_a_sentence_has_a_verb_and_options_that_there_are() -> None:
+    """What stands in fences is run by `test_docs_run.py`."""
+    group = get_command(app)
+    assert isinstance(group, TyperGroup)
+    unknown = set()
+    for command in spoken():
+        verb, *words = command.removeprefix("pointsman ").replace("[", "").split()
+        found = group.commands.get(verb.rstrip(","))
+        if found is None:
+            unknown.add(command)
+            continue
+        options = {name for p in found.params for name in p.opts} | {"--help", "--config"}
+        options |= {
+            name
+            for sub in getattr(found, "commands", {}).values()
+            for p in sub.params
+            for name in p.opts
+        }
+        said = {re.split(r"[=\].,]", w)[0] for w in words if w.startswith("--")}
+        unknown |= {command} if said - options else set()
+
+    assert unknown == set()
+
+
 PATH = re.compile(
     r"(?<![\w/.])(?:router|bandit|workers|telemetry|scripts|tests|docs)/[\w./-]*[\w/]"
 )
@@ -166,7 +225,7 @@ def test_no_document_names_a_path_that_is_gone() -> None:
 
 
 def test_a_file_that_a_document_names_by_its_name_is_there() -> None:
-    names = {p.name for p in ROOT.rglob("*.py") if ".venv" not in p.parts}
+    names = {p.name for p in ROOT.rglob("*.py") if ".venv" not in p.parts} | {"app.py"}  # yours
     for name, text in {"README.md": README, **DOCS}.items():
         assert set(re.findall(r"`(\w+\.py)`", text)) <= names, name
 
