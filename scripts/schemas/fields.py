@@ -20,7 +20,7 @@ KINDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class FieldSection:
     """A section of a page: the fields of one entry."""
 
     file: str
@@ -28,14 +28,14 @@ class Part:
     model: type[Entry]
     place: str
 
-    def link_from(self, other: Part) -> str:
+    def link_from(self, other: FieldSection) -> str:
         """Return how a section of the same page or another one refers to this."""
         anchor = "#" + self.heading.lower().replace(" ", "-")
         return anchor if other.file == self.file else self.file + anchor
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class FieldListing:
     """A schema of a configuration, and the section that lists each of its entries.
 
     Raises:
@@ -44,20 +44,20 @@ class Listing:
 
     whole: type[Entry]
     schema: Schema
-    parts: Mapping[type[Entry], Part]
+    parts: Mapping[type[Entry], FieldSection]
 
     def __post_init__(self) -> None:
         missing = [entry.__name__ for entry in entries(self.whole) if entry not in self.parts]
         if missing:
             raise ValueError(f"no page of the reference lists {', '.join(missing)}")
 
-    def row(self, part: Part, name: str, schema: Schema, *, is_needed: bool) -> str:
+    def row(self, part: FieldSection, name: str, schema: Schema, *, is_needed: bool) -> str:
         """Return a row: name, what may be written, what holds unset, and what it means."""
         unset = "needed" if is_needed else _unset(schema.get("default"))
         cells = (f"`{name}`", self.written(schema, part), unset, schema["description"])
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
-    def written(self, schema: Schema, part: Part) -> str:
+    def written(self, schema: Schema, part: FieldSection) -> str:
         """Return in words what a schema takes; null is what is unset."""
         choices = schema.get("anyOf") or schema.get("oneOf")
         if choices:
@@ -74,7 +74,7 @@ class Listing:
             return f"by name: {self.written(schema['additionalProperties'], part)}"
         return KINDS.get(schema.get("type", ""), "anything") + _range(schema)
 
-    def _named(self, name: str, part: Part) -> str:
+    def _named(self, name: str, part: FieldSection) -> str:
         for entry, other in self.parts.items():
             if entry.__name__ == name:
                 return f"[{other.heading.lower()}]({other.link_from(part)})"

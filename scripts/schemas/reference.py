@@ -42,25 +42,27 @@ from router.endpoints.prices import LongPromptEntry, MachineEntry, PricesEntry, 
 from router.endpoints.rate_limits import RateLimitsEntry
 from router.endpoints.terms import AgreementEntry
 from scripts.schemas.configuration import configuration
-from scripts.schemas.fields import Listing, Part
+from scripts.schemas.fields import FieldListing, FieldSection
 
-RULES = Part("reference.md", "Rules", PreferencesEntry, "")
-HOSTING = Part("reference-endpoints.md", "Providers", ProviderEntry, "providers.NAME")
-PROFILE = Part("reference-endpoints.md", "Models", ModelEntry, "models.NAME")
+RULES = FieldSection("reference.md", "Rules", PreferencesEntry, "")
+HOSTING = FieldSection("reference-endpoints.md", "Providers", ProviderEntry, "providers.NAME")
+PROFILE = FieldSection("reference-endpoints.md", "Models", ModelEntry, "models.NAME")
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class ReferencePage:
     """A page: its file, title and opening, and the entries that it lists."""
 
     file: str
     title: str
     opening: str
-    parts: tuple[Part, ...]
+    parts: tuple[FieldSection, ...]
 
 
-def _page(file: str, title: str, opening: str, *parts: tuple[str, type[Entry], str]) -> Page:
-    return Page(file, title, opening, tuple(Part(file, *part) for part in parts))
+def _page(
+    file: str, title: str, opening: str, *parts: tuple[str, type[Entry], str]
+) -> ReferencePage:
+    return ReferencePage(file, title, opening, tuple(FieldSection(file, *part) for part in parts))
 
 
 PAGES = (
@@ -123,7 +125,7 @@ PAGES = (
         ("Budgets", BudgetEntry, "budgets.NAME"),
     ),
 )
-SHARED: dict[type[Entry], Part] = {
+SHARED: dict[type[Entry], FieldSection] = {
     ConstraintsEntry: RULES,
     PreferencesEntry: RULES,
     Hosting: HOSTING,
@@ -139,18 +141,18 @@ def pages() -> dict[str, str]:
         ValueError: an entry of the configuration is on no page, or a field has no sentence.
     """
     parts = {part.model: part for page in PAGES for part in page.parts}
-    listing = Listing(File, configuration(), parts)
+    listing = FieldListing(File, configuration(), parts)
     return {page.file: _text(page, listing) for page in PAGES}
 
 
-def _text(page: Page, listing: Listing) -> str:
+def _text(page: ReferencePage, listing: FieldListing) -> str:
     lines = [f"# {page.title}", page.opening, ""]
     for part in page.parts:
         lines += [*_section(part, listing), ""]
     return "\n".join(lines[:-1]) + "\n"
 
 
-def _section(part: Part, listing: Listing) -> list[str]:
+def _section(part: FieldSection, listing: FieldListing) -> list[str]:
     lines = [f"## {part.heading}"]
     if part.place:
         said = (part.model.__doc__ or "").strip().partition("\n")[0]
@@ -173,7 +175,7 @@ def _section(part: Part, listing: Listing) -> list[str]:
     return lines
 
 
-def _named(part: Part) -> str:
+def _named(part: FieldSection) -> str:
     """Return the schema's name of an entry; rules alone are no section of a file."""
     model = OrganisationEntry if part.model is PreferencesEntry else part.model
     return model.__name__
