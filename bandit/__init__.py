@@ -22,11 +22,14 @@ Nothing here does I/O, reads a clock, owns a random generator or logs. In readin
 - `hosts`: whether hosts of a group differ in quality
 - `limits`: who keeps a limit with enough probability
 - `pacing`: the price of money at which a budget lasts
+- `steps`: by which step of the law a unit was served, and on which side of a comparison
 - `draws`: the law by which one endpoint is drawn, with its exact propensity
+- `assignment`: the law while chance assigns units to two sides
 - `dominance`: whether one group is shown to be better than another
 - `incumbent`: the guarded law: challengers, allowance, releases
 - `ordering`: what `cheapest` and `fastest` sort by, and how surely
 - `orders`: the law of `cheapest` and `fastest`
+- `proposed`: how surely a release that waits would still be made
 - `regimes`: which evidence counts after it did
 - `epochs`: and which once its task has another prompt
 - `watcher`: both, for one endpoint and for all
@@ -45,7 +48,13 @@ Nothing here does I/O, reads a clock, owns a random generator or logs. In readin
 - `profile_cells`: figures of one endpoint in one task
 - `profiled`: what such answers advise: pin, route, or ask more
 - `matrix`: posteriors as rows, by task and endpoint
+- `sequences`: intervals that hold at every look
+- `strata`: task × day, joined where there is too little of one side
+- `compared`: two sides that chance assigned, and by how much they differ
+- `compared_sums`: how their sums add
 - `verdict`: what a comparison by chance shows
+- `told_verdicts`: the same as plain values, and back
 - `report`: the page that people read
+- `task_detail`: what opens below a task of it
 - `replay`: the loop on recorded outcomes
 """

@@ -15,7 +15,6 @@ Monte-Carlo error. Where a step has nobody to serve, its mass moves inwards.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cached_property
 
 import numpy as np
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from bandit.families import Q
 from bandit.hosts import HOST_EXPLORED, least_labelled
 from bandit.posterior import N_DRAWS, Bank
+from bandit.steps import Step as Step
 from bandit.utility import (
     Objective,
     Order,
@@ -34,17 +34,6 @@ from bandit.utility import (
     best_first,
     best_hosts,
 )
-
-
-class Step(StrEnum):
-    """Which step of the law chose."""
-
-    HOLDOUT = "holdout"
-    FLOOR = "floor"
-    STAY = "stay"
-    SAMPLE = "sample"
-    FAILOVER = "failover"
-    ONLY_ALLOWED = "only_allowed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -222,7 +222,7 @@ def _release(
         sound = able
         for extreme in objective.extremes():
             least, spread = contrast(posterior, extreme, task, int(now))
-            spread = np.hypot(spread, _price_sd(posterior, extreme, task, int(now)))
+            spread = np.hypot(spread, price_sd(posterior, extreme, task, int(now)))
             if reason == SURELY:
                 sound = sound & (p_lasting(least, spread, int(able.sum())) >= CERTAIN)
             else:
@@ -238,7 +238,7 @@ def _release(
     return standings, released
 
 
-def _price_sd(
+def price_sd(
     posterior: Posterior, objective: Objective, task: int, reference: int
 ) -> NDArray[np.float64] | float:
     """Return (n_groups,) sd of each group's price less that of `reference`, in successes.

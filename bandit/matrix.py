@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,6 +18,8 @@ from bandit.hosts import HostDifferences, beside_group
 from bandit.posterior import Posterior
 from bandit.utility import Objective
 
+GIVEN = [S.JUDGE, S.EDIT, S.HUMAN, S.TEST]
+"""Labels that somebody gave; the others were read off calls."""
 Z90 = 1.6449
 """Half-width in sd of a central 90 % interval of a normal."""
 
@@ -55,6 +57,13 @@ class ReportRow:
     chain_cost_usd: float | None = None  # a call's, with theirs
     chain_time_s: float | None = None  # mean seconds from a call's begin to the end of its chain
     time_per_success_s: float | None = None
+    labels_given: int = 0  # ever, each once: while `labels` are those that still count, with what
+    # was read off calls as far as it is worth labels, and so may fall
+
+    @property
+    def is_inferred(self) -> bool:
+        """Whether it has no data of its own here: what is said of it follows from others'."""
+        return self.calls == 0 and self.labels_given == 0 and self.profiled == 0
 
     @property
     def is_of_traffic(self) -> bool:
@@ -85,6 +94,8 @@ def rows(
     borrowed: NDArray[np.float64] | None = None,
     profiled: NDArray[np.float64] | None = None,
     profile_calls: NDArray[np.float64] | None = None,
+    only: Collection[int] | None = None,
+    with_best: bool = True,
 ) -> list[ReportRow]:
     """Return a row for every endpoint of every category with traffic or labels, or with damage.
 
@@ -99,6 +110,8 @@ def rows(
         borrowed: (n_categories, n_arms) observations in the posterior that others lent; None: none.
         profiled: (n_categories, n_arms) labels that are a profile's; None: none.
         profile_calls: (n_categories, n_arms) calls of it that the evidence has; None: none.
+        only: these categories; None: all.
+        with_best: work out P(best), for which all endpoints are drawn together.
     """
     nothing = np.zeros_like(posterior.labels)
     borrowed = nothing if borrowed is None else borrowed
@@ -112,9 +125,9 @@ def rows(
     for c, category in enumerate(categories):
         traffic = np.maximum(posterior.calls[c] - profile_calls[c], 0)
         damaged, told = posterior.damaged[c], (traffic > 0) | (posterior.labels[c] > 0)
-        if not told.any() and not damaged.any():
+        if (only is not None and c not in only) or (not told.any() and not damaged.any()):
             continue
-        best = _p_best(posterior, c, objective)
+        best = _p_best(posterior, c, objective) if with_best else None
         for e, endpoint in enumerate(endpoints):
             group = posterior.arms.group[e]
             labelled = posterior.judged[c].any()
@@ -129,7 +142,7 @@ def rows(
                 quality=quality,
                 quality_low=float(low[c, e]) if labelled else None,
                 quality_high=float(high[c, e]) if labelled else None,
-                p_best=float(best[group]) if labelled else None,
+                p_best=float(best[group]) if labelled and best is not None else None,
                 ok_rate=_ok_rate(posterior.evidence, c, e) if told[e] else None,
                 usable=_usable(posterior, c, e),
                 reliability=float(posterior.reliability.mean[c, e]),
@@ -144,6 +157,7 @@ def rows(
                 profiled=round(profiled[c, e]),
                 profile_calls=round(profile_calls[c, e]),
                 damaged=bool(damaged[e]),
+                labels_given=int(signals[c, e, GIVEN].sum()),
                 **_taught(teachers, c, e, of=given[c, e]),
             )
             out.append(_with_chain(row, posterior, c, e))

@@ -96,7 +96,7 @@ def review(
     every = np.broadcast_to(available, (len(current), available.shape[-1]))
     for task, now in enumerate(standings.current):
         ordering = Ordering(posterior, objective, task, every[task])
-        reason = LOST if lost[task] else _reason(ordering, int(now))
+        reason = LOST if lost[task] else why_left(ordering, int(now))
         rests = now_ms < departures.moved_at_ms[task] + REST_MS and reason != LOST
         if rests or not (due[task] or reason in (LOST, FALLEN)):
             continue
@@ -114,7 +114,7 @@ def review(
     return standings, released, settled
 
 
-def _reason(ordering: Ordering, now: int) -> str:
+def why_left(ordering: Ordering, now: int) -> str:
     """Return why a task is to leave its choice, if for somebody: the order alone comes last."""
     posterior, task = ordering.posterior, ordering.task
     enough = may_judge(posterior)[task, now]

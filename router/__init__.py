@@ -16,6 +16,7 @@ Rooms from the ground up; a file imports its own room and those before it:
 - `explain`: why, later
 - `dispatch`: running a plan
 - `intake`: what others tell us
+- `notices`: what changed, told once by one of the routers
 - `report`: what people read
 - `routes`: path to handler
 - `server`: the parts, their start and end
@@ -26,6 +27,8 @@ Rooms from the ground up; a file imports its own room and those before it:
 - `commands`: one verb a file
 - `cli_options`: options that several verbs take
 - `cli_first_day`: signatures of the verbs that come before there is traffic
+- `cli_report`: that of the report
 - `cli_recorded`: those of the verbs that play recorded outcomes
+- `cli_trials`: that of the verb that compares by chance
 - `cli`: all verbs, and the signatures of the others
 """

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from router import cli_first_day, cli_recorded
+from router import cli_first_day, cli_recorded, cli_report, cli_trials
 from router.cli_options import AdminKey, Config, Json, Key, LongestPause, Url
+from router.cli_report import WithMonth
 from telemetry import __version__
 from telemetry.crashes import tell_without_words
 from telemetry.processes import end_with_parent
@@ -84,16 +85,7 @@ def catalog(config: Config = None, json_: Json = False) -> None:
     verb.catalog(config, as_json=json_)
 
 
-@app.command()
-def report(
-    config: Config = None,
-    strategy: Annotated[str | None, typer.Option(help="Judge by this strategy.")] = None,
-    json_: Json = False,
-) -> None:
-    """Show what is known of every endpoint, by task category."""
-    from router.commands import report as verb
-
-    verb.report(config, strategy, as_json=json_)
+app.command(cls=WithMonth)(cli_report.report)
 
 
 @app.command()
@@ -217,6 +209,22 @@ def on(config: Config = None) -> None:
     from router.commands.switch import switch
 
     switch(config, off=False)
+
+
+app.command()(cli_trials.trial)
+
+
+@app.command(hidden=True)
+def release(
+    what: Annotated[str, typer.Argument(help="accept, undo or list.")] = "list",
+    id_: Annotated[str, typer.Argument(metavar="[ID]", help="Of a proposal or release.")] = "",
+    config: Config = None,
+    json_: Json = False,
+) -> None:
+    """Say yes to a proposed release, undo one, or list both."""
+    from router.commands import release as verb
+
+    verb.release(what, id_, config, as_json=json_)
 
 
 @app.command(hidden=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -49,18 +49,17 @@ from router.net.paths import normal_path, shown_path
 from router.net.turns import Turns
 from router.policy.callers import Caller, Keys, check_origin, require_single
 from router.policy.route import no_such_model, require_meant, require_spoken
-from router.policy.standing import usual_strategy
-from router.report import exploring, views
-from router.report.endpoints import endpoint_rows
+from router.report import views
+from router.report.face.desk import OPENED, PAGE_PATHS, PageDesk
 from router.report.models import find_model, model_list
+from router.report.readers import Handler, for_readers
 from telemetry.crashes import place_of
-from telemetry.metrics import Exposition, Metrics
+from telemetry.metrics import Metrics
 from telemetry.numbers import clipped
 from telemetry.writer import Counters
 
 log = structlog.get_logger()
 
-Handler = Callable[[Exchange, Beliefs], Awaitable[None]]
 MODELS_PATH = "/v1/models/"
 DECISIONS_PATH = "/v1/router/decisions"
 STOPPING = "the sidecar is stopping"
@@ -84,8 +83,8 @@ class Services:
     events: EventDesk
     explain: ExplainDesk
     desks: Mapping[str, Handler]  # by path, whoever else answers a GET of the owner's
+    page: PageDesk
     metrics: Metrics
-    exposition: Exposition
     admission: Admission  # of calls
     desk: Admission  # of what others tell: many calls are no reason to turn that away
     sending: Counters  # how the store takes what is written
@@ -108,13 +107,11 @@ class Routes:
             ("GET", "/v1/models"): self._models,
             ("POST", "/v1/router/decide"): self._decide,
             ("POST", "/v1/router/forget"): self._forget,
-            ("GET", DECISIONS_PATH): self._decision,
-            ("GET", "/v1/router/posteriors"): self._posteriors,
-            ("GET", "/v1/router/endpoints"): self._endpoints,
-            **{("GET", path): tells for path, tells in services.desks.items()},
+            ("GET", DECISIONS_PATH): for_readers(self._decision),
+            **{("GET", path): for_readers(tells) for path, tells in services.desks.items()},
+            **{("GET", path): for_readers(services.page.tell) for path in PAGE_PATHS},
             ("GET", "/livez"): self._livez,
-            ("GET", "/readyz"): self._readyz,
-            ("GET", "/metrics"): self._metrics,
+            ("GET", "/readyz"): for_readers(self._readyz),
         }
         self._methods = {path: method for method, path in self._routes}
 
@@ -294,25 +291,6 @@ class Routes:
         found = await tell(exchange, DECISIONS_PATH, desk, configuration, _keys(beliefs))
         await exchange.respond_json(200, found)
 
-    async def _posteriors(self, exchange: Exchange, beliefs: Beliefs) -> None:
-        _keys(beliefs).require_admin(exchange.headers)
-        services, of, at_ms = self._services, beliefs.configuration, self._services.clock().store_ms
-        shown = views.posteriors(beliefs, usual_strategy(of)) | views.keeper_rows(services.keeper)
-        rows = exploring.ceiling_rows(of, services.calls.spending.allowances, at_ms=at_ms)
-        await exchange.respond_json(200, exploring.with_ceilings(shown, rows))
-
-    async def _endpoints(self, exchange: Exchange, beliefs: Beliefs) -> None:
-        _keys(beliefs).require_admin_or_app(exchange.headers)
-        services = self._services
-        health, served = services.decider.health, services.keeper.served
-        rows = endpoint_rows(beliefs.configuration, health, served, services.clock())
-        await exchange.respond_json(200, rows)
-
-    async def _metrics(self, exchange: Exchange, beliefs: Beliefs) -> None:
-        _keys(beliefs).require_admin(exchange.headers)
-        kind = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
-        await exchange.respond(200, self._services.exposition.text(), [kind])
-
     async def _livez(self, exchange: Exchange, beliefs: Beliefs) -> None:
         await exchange.respond_json(200, {"alive": True})
 
@@ -320,6 +298,8 @@ class Routes:
         services = self._services
         state = views.readiness(services.keeper, services.sending, draining=self.draining)
         verbose = b"verbose" in exchange.query
+        if verbose and not beliefs.configuration.server.is_loopback:
+            _keys(beliefs).require_admin(exchange.headers)
         shown = state if verbose else {"ready": state["ready"], "degraded": state["degraded"]}
         await exchange.respond_json(200 if state["ready"] else 503, shown)
 
@@ -353,7 +333,9 @@ class Routes:
         if passes and passes_on:
             return self._anything
         if path.startswith(f"{DECISIONS_PATH}/") and exchange.method == "GET":
-            return self._decision
+            return for_readers(self._decision)
+        if path.startswith(OPENED) and exchange.method == "GET":
+            return for_readers(self._services.page.tell)
         if passes:
             raise nobody_takes(path)
         raise RequestRejected("not_found", f"there is no {clipped(path)}")

@@ -49,12 +49,18 @@ from router.net.admission import Admission
 from router.net.asgi import Exchange, Receive, Scope, Send
 from router.net.bodies import BodyBudget
 from router.net.pool import Adapted, Pool, Upstream
+from router.notices.chronicle import Chronicle
+from router.notices.sender import NoticeSender
 from router.report import views
 from router.report.budget_desk import BudgetDesk
 from router.report.budget_gauges import budget_gauges
 from router.report.endpoints import endpoint_gauges
+from router.report.face.desk import PageDesk
 from router.report.gauges import gauges
 from router.report.ledger_desk import LedgerDesk
+from router.report.owners_desk import OwnersDesk
+from router.report.page_reader import PageReader
+from router.report.report_desk import ReportDesk
 from router.routes import Routes, Services, now
 from telemetry.clock import StoreClock
 from telemetry.metrics import Exposition, Metrics
@@ -188,6 +194,15 @@ class Sidecar:
             turnings=turnings,
         )
         spending.folded = self.watch.folded
+        self.chronicle = Chronicle(address, self.keeper, self.health, now_ms=store_clock.now_ms)
+        self.watch.on_warned = self.chronicle.note_warning
+        self.notices = NoticeSender(
+            address,
+            name=self.chronicle.name,
+            wanted=lambda: self.keeper.current.configuration.notices,
+            now_ms=store_clock.now_ms,
+        )
+        self.chronicle.more_troubles = self.notices.troubles
         self.ledger = LedgerDesk(address, lambda: self.keeper.current.configuration, file)
         self.calls = Calls(
             decider,
@@ -198,6 +213,39 @@ class Sidecar:
             thoughts=self.thoughts,
             observer=self.observer,
             note=self.decisions.put,
+        )
+        owners = OwnersDesk(
+            keeper=self.keeper,
+            health=self.health,
+            allowances=self.allowances,
+            exposition=Exposition(
+                metrics,
+                lambda: gauges(
+                    self.keeper,
+                    self.writer,
+                    self.decisions,
+                    self.draws,
+                    self.ids,
+                    self.observer,
+                    self._upstream if isinstance(self._upstream, Pool) else None,
+                    self.admission,
+                    self.budget,
+                    self.intents,
+                ),
+                lambda: (
+                    *endpoint_gauges(self.keeper.current.configuration, self.health, clock()),
+                    *budget_gauges(self.keeper.current.configuration, self.watch.totals()),
+                ),
+            ),
+            clock=told_apart,
+        )
+        explain = ExplainDesk(
+            (self.decisions.files, shared),
+            self._asking,
+            n_shards=n_shards,
+            open_id=opener(seal, secrets.keyring, self._asking),
+            flush=self.decisions.flush,
+            recent=recent.of,
         )
         self.routes = Routes(
             Services(
@@ -227,38 +275,19 @@ class Sidecar:
                     tags=self.keeper.tag_names,
                     n_shards=n_shards,
                 ),
-                explain=ExplainDesk(
-                    (self.decisions.files, shared),
-                    self._asking,
-                    n_shards=n_shards,
-                    open_id=opener(seal, secrets.keyring, self._asking),
-                    flush=self.decisions.flush,
-                    recent=recent.of,
+                explain=explain,
+                page=PageDesk(
+                    PageReader(address, self.keeper, file).read,
+                    explain,
+                    is_off=lambda: self.keeper.off,
                 ),
                 desks={
+                    **owners.handlers(),
                     "/v1/router/ledger": self.ledger.tell,
                     "/v1/router/budgets": BudgetDesk(address, self.watch).tell,
+                    "/v1/router/report": ReportDesk(address, self.keeper, file).tell,
                 },
                 metrics=metrics,
-                exposition=Exposition(
-                    metrics,
-                    lambda: gauges(
-                        self.keeper,
-                        self.writer,
-                        self.decisions,
-                        self.draws,
-                        self.ids,
-                        self.observer,
-                        self._upstream if isinstance(self._upstream, Pool) else None,
-                        self.admission,
-                        self.budget,
-                        self.intents,
-                    ),
-                    lambda: (
-                        *endpoint_gauges(self.keeper.current.configuration, self.health, clock()),
-                        *budget_gauges(self.keeper.current.configuration, self.watch.totals()),
-                    ),
-                ),
                 admission=self.admission,
                 desk=Admission(MAX_AT_DESK, max_queued=0),
                 sending=self.writer.counters,
@@ -312,6 +341,8 @@ class Sidecar:
         self.decisions.start()
         self.upkeep.start()
         self.ledger.start()
+        self.chronicle.start()
+        self.notices.start()
         if self.observer is not None:
             await self.observer.start()
         calm_collector()
@@ -339,6 +370,8 @@ class Sidecar:
         # By now every attempt has ended.
         await asyncio.gather(self.allowances.stop(), self.rate_allowances.stop())
         self.upkeep.stop()
+        await asyncio.to_thread(self.notices.stop)
+        await asyncio.to_thread(self.chronicle.stop)
         self.ledger.stop()
         self.keeper.stop()
         self.feedback.close()

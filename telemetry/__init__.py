@@ -46,10 +46,13 @@ In reading order:
 - `ledger_rows`, `ledger_blocks`: what calls cost, as loose rows and as blocks of closed days
 - `ledger_questions`, `ledger_reading`: what the ledger is asked, and what it says
 - `tag_names`: what tags in it are called, within a bound
+- `changes`: what happened to endpoints, prices and routers
+- `routers`: what each router says of itself
 - `trials`: trials and hold-outs, as they lie in the store
 - `saving_state`: sums of what routing saved, as they lie in the store
 - `leases`: who may fold a shard
 - `filling`: many fields or members as few arguments of a script
+- `standings`: what release keys stand at, changed in one step with what is announced
 - `scripts`: the few steps that the store must take atomically
 - `budget_accounts`, `allowances`: money that is granted before it is spent: store and holder
 - `rate_accounts`: the same of what providers take a minute

@@ -17,10 +17,13 @@ ON = "{pm:off}:on"  # the same of the word that routing is on; in one slot with 
 STANDINGS = "{pm:choices}:standings"  # hash, permanent: scope -> what its choices stand at
 RELEASES = "{pm:choices}:releases"  # stream, bounded: each choice that changed, with its evidence
 TRIALS = "{pm:choices}:trials"  # hash, pruned of those ended 400 days ago: id -> the trial
-COMPARED = "pm:compared"  # hash, pruned with their trials: id -> what was compared so far, packed
-VERDICTS = "pm:verdicts"  # string, permanent: what trials and hold-outs show, as last worked out
+COMPARED = "pm:compared"  # hash, pruned with their trials: id (:h of its hold-out) -> packed sums
+VERDICTS = "pm:verdicts"  # string, permanent: what trials and hold-outs show, and a week's traffic
 PROPOSALS = "{pm:choices}:proposals"  # hash, pruned as they lapse: id -> a release that waits
-CHANGES = "pm:changes"  # stream, bounded: what happened to endpoints, prices and routers
+CHANGES = "{pm:changes}:told"  # stream, bounded: what happened to endpoints, prices and routers
+CHANGE_IDS = "{pm:changes}:ids"  # sorted set, bounded: ids of what was told there, so as not twice
+CHANGES_KNOWN = "{pm:changes}:known"  # hash, pruned as it ends: what of -> as it was last told
+NOTICES = "{pm:changes}:notices"  # hash, pruned of receivers unused for 30 days: how far each is
 ROUTERS = "pm:routers"  # hash, pruned of those silent for a day: router -> what it says of itself
 DRIFT = "{pm:drift}:state"  # hash, permanent: endpoint -> what is known; last closed bucket
 LOOKED_AT = "{pm:drift}:seen"  # hash, permanent: endpoint -> its labels as of the last look
@@ -174,6 +177,11 @@ def explained(part: str) -> str:
         part: letter and number; "" for what all names begin with.
     """
     return f"{{{_prefix}:explain}}:{part}"
+
+
+def notice_sender(receiver: str) -> str:
+    """String with a time to live: which router sends notices to a receiver."""
+    return f"{{{_prefix}:changes}}:sender:{receiver}"
 
 
 def is_draw(name: bytes) -> bool:

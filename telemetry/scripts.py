@@ -101,27 +101,6 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return ARGV[1]
 """
 
-# KEYS[1] standings, KEYS[2] releases. ARGV: scope, version that was read, new value, releases to
-# keep, then what was released. A value that cannot be read counts as version 0.
-_CHANGE_STANDINGS = """
-local held = redis.call('HGET', KEYS[1], ARGV[1])
-local version = 0
-if held then
-  local readable, value = pcall(cjson.decode, held)
-  if readable and type(value) == 'table' then
-    version = tonumber(value['version']) or 0
-  end
-end
-if version ~= tonumber(ARGV[2]) then
-  return 0
-end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
-for i = 5, #ARGV do
-  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], '*', 'release', ARGV[i])
-end
-return 1
-"""
-
 # KEYS[1] watches, KEYS[2] stream of alarms, KEYS[3] labels as of the last look. ARGV: what
 # `closed` was seen to be, what it is to be, how many alarms to keep, how many fields and values
 # there are of watches and of labels, these, then alarms.
@@ -312,20 +291,6 @@ def sign_on(client: Client, worker: str, *, ttl_ms: int) -> list[str]:
 CLAIM = _CLAIM
 """KEYS[1] a draw; ARGV: the draw, its time to live in ms, the draw it may replace. Returns what
 holds: the first writer wins."""
-
-
-def change_standings(
-    client: Client, scope: str, *, seen: int, value: bytes, released: list[bytes], keep: int
-) -> bool:
-    """Return whether a scope's standings were still of version `seen`, and are `value` now.
-
-    Args:
-        released: what to append to the stream of releases, in the same step.
-        keep: how many releases the stream holds, about.
-    """
-    script = client.register_script(_CHANGE_STANDINGS)
-    arguments = [scope, seen, value, keep, *released]
-    return bool(script(keys=[keys.STANDINGS, keys.RELEASES], args=arguments))
 
 
 def close_bucket(

@@ -23,11 +23,11 @@ from bandit.derived import checked
 from bandit.drift import BUCKET_MS, CALM, PROBE_BUCKETS, AlarmKind, News, Watch
 from bandit.families import N_COLUMNS, D, Family, Q
 from bandit.regimes import FIRST, count_derived, count_quality
-from router.beliefs import choices
+from router.beliefs import reviews
 from router.beliefs.alarms import AlarmNotice, Alarms, EndpointWatch
 from router.beliefs.beliefs import Beliefs, believe
 from router.beliefs.kept import Kept
-from router.report import terminal
+from router.report import more_lines
 from telemetry import decoding, event_ids, events, frames, keys
 from telemetry.digests import digest8
 from telemetry.events import FeedbackKind
@@ -564,7 +564,7 @@ def test_an_alarm_that_names_the_choice_brings_the_review_forward() -> None:
 
     def review(found: cells.Terms, alarmed_at_ms: list[int]) -> Any:
         posterior = beliefs(found).posterior
-        return choices.review(
+        return reviews.review(
             SCOPE, kept, posterior, ABC, now_ms=now_ms, alarmed_at_ms=alarmed_at_ms
         )
 
@@ -627,7 +627,7 @@ def test_an_alarm_ends_sessions_moves_labels_and_is_shown(
         metrics = sidecar.http.get("/metrics").text
         assert "router_drift_alarms 1.0" in metrics
         assert "router_endpoints_suspect 1.0" in metrics
-        (line,) = terminal.alarm_lines([shown])
+        (line,) = more_lines.alarm_lines([shown])
         assert line.startswith("a fell 20")
         assert line.endswith("rewards × 0.40, watched for a recovery")
 

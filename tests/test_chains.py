@@ -33,8 +33,7 @@ from bandit.utility import BALANCED, Objective, Order, best_hosts, mean_utility
 from router.dispatch.chain import WaitedFor
 from router.dispatch.ending import Ending
 from router.report.chains import chain_line
-from router.report.gather import Report
-from router.report.terminal import print_report
+from router.report.matrix_table import print_matrix
 from router.report.views import report_rows
 from telemetry import events, frames, keys
 from telemetry.decoding import decode
@@ -593,7 +592,7 @@ def test_the_report_tells_cost_and_time_per_success_of_chains() -> None:
     assert line.startswith("a call with its retries and repeats: cheap 1.93 calls, $1.9/1k, 7.")
     assert "; dear 1.00 calls, $1.5/1k, 1 s (a success, $1.9/1k, 1.3 s)" in line
     out = StringIO()
-    print_report(Report(rows=found), Console(file=out, width=300))
+    print_matrix(found, Console(file=out, width=300))
     assert line in out.getvalue()
     assert chain_line([other]) == ""
 

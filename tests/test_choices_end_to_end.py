@@ -206,7 +206,7 @@ def test_an_order_stays_calm_on_the_thumbs_of_another_app(
 def test_a_move_says_from_whom_to_whom_why_and_on_whose_labels(
     provider: Provider, state_dir: Path, address: Address, client: Any, monkeypatch: Any
 ) -> None:
-    from router.report.terminal import choice_lines
+    from router.report.more_lines import choice_lines
 
     monkeypatch.setenv("MINE", "mine")
     monkeypatch.setenv("THEIRS", "theirs")
@@ -272,7 +272,7 @@ def test_the_report_shows_a_line_for_each_scope(
 
     from router.config.compiled import compile_text
     from router.report.gather import read_beliefs
-    from router.report.terminal import choice_lines
+    from router.report.more_lines import choice_lines
     from router.report.views import choice_rows
 
     value = configured(provider)

@@ -20,7 +20,7 @@ from bandit.cells import KEY
 from bandit.decay import windows_and_weights
 from bandit.families import N_COLUMNS, Family, U
 from router.config import watch
-from router.report import gather, terminal, views
+from router.report import gather, matrix_table, page_troubles, views
 from router.report.screen import console
 from telemetry import keys
 from telemetry.digests import digest8
@@ -118,17 +118,14 @@ def test_a_cell_is_told_once_however_often_the_configuration_changes_until_it_is
         sidecar.until(lambda: told() == 2)
 
 
-def test_the_report_names_a_damaged_cell_and_what_helps(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_the_report_names_a_damaged_cell_and_what_helps() -> None:
     damaged = [{"category": "general", "endpoint": "b"}]
 
-    terminal.print_report(gather.Report(posteriors={"damaged": damaged}))
+    (said,) = page_troubles.other_troubles({"damaged": damaged}, (), 0)
 
-    said = " ".join(capsys.readouterr().out.split())
-    assert "damaged: b (general) counts as unknown" in said
-    assert "`pointsman audit state` names the row" in said
-    assert "`pointsman restore` puts it right" in said
+    assert said.text == "damaged sums count as unknown: b (general)"
+    assert "`pointsman audit state` names the row" in said.fix
+    assert "`pointsman restore` puts it right" in said.fix
 
 
 def test_a_report_shows_a_damaged_cell_at_its_prior(
@@ -139,12 +136,8 @@ def test_a_report_shows_a_damaged_cell_at_its_prior(
         write_row(client, *damaged_row(sidecar.digest("b")))
         beliefs, *_ = gather.read_beliefs(sidecar.app.keeper.current.configuration, address)
 
-    report = gather.Report(
-        posteriors=views.posteriors(beliefs, "quality"),
-        rows=views.report_rows(beliefs, "quality"),
-    )
     with (out := console()).capture() as shown:
-        terminal.print_report(report, out)
+        matrix_table.print_matrix(views.report_rows(beliefs, "quality"), out)
 
     (line,) = [line for line in shown.get().splitlines() if line.startswith("b ")]
     assert line.split()[:2] == ["b", "damaged"]

@@ -66,6 +66,8 @@ def test_the_annotated_example_is_sound_with_its_comments_taken_in(
     text = (ROOT / "docs/examples/pointsman.yaml").read_text()
     for variable in ("AZURE_KEY", *OURS, "MY_APP_KEY", "REDIS_URL"):
         monkeypatch.setenv(variable, f"redis://{variable}")
+    monkeypatch.setenv("NOTICES_URL", "https://example.com/notices")
+    monkeypatch.setenv("NOTICES_SECRET", "a secret of the receiver's own")
     whole = re.sub(r"^( *)# ([a-z_-]+: |- id: |  )", r"\1\2", text, flags=re.M)
     whole = whole.replace("    auth: {file: /run/secrets/key}", "    auth: {env: AZURE_KEY}")
     (tmp_path / "pointsman.yaml").write_text(whole)

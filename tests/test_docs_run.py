@@ -42,6 +42,15 @@ ELSEWHERE = {
     "pointsman demo --stay": "tests/test_demo.py lets one stay, and calls it as printed",
     "OPENAI_BASE_URL=http://127.0.0.1:8787/v1 OPENAI_API_KEY=any python app.py": "the same",
     "pointsman check --app support": "tests/test_examples.py holds it",
+    **dict.fromkeys(
+        (
+            "pointsman trial code --challenger gpt-6-luna",
+            "pointsman trial code",
+            "pointsman trial --app shop",
+            "pointsman trial stop 4k2m",
+        ),
+        "they want a week of labelled traffic, which tests/test_trials.py has",
+    ),
     "scripts/test": "these are its tests",
     "scripts/clients all": "downloads",
     "scripts/bench truth --quick": BY_HAND,
@@ -50,13 +59,15 @@ ELSEWHERE = {
             f"scripts/prove {name} --quick"
             for name in (
                 "first_day", "pipeline", "old", "failover", "direct", "explain", "policy", "steady",
-                "agent", "episodes", "savings", "pacing", "secrets",
+                "agent", "episodes", "savings", "pacing", "secrets", "verdict",
             )
         ),
         BY_HAND,
     ),
 }  # fmt: skip
 """Commands that are not typed here, and why."""
+HELD_ELSEWHERE = {"docs/notices.md": "tests/test_notices.py"}
+"""Programs and JSON that a neighbour runs."""
 ENDS_WITH = {
     "pointsman check --live": (2, "it asks, and there is no terminal"),
 }
@@ -264,6 +275,8 @@ def test_json_is_taken_where_it_is_to_be_sent(block: Block, day: LivedDay) -> No
             known = {"tasks": ["maths"], "classes": USUAL_CLASSES}
             read = read_prompts(lines, beside=day.folder, **known)
             assert len(read.prompts) == len(lines)
+        case page if page in HELD_ELSEWHERE:
+            assert Path(page).name in (ROOT / HELD_ELSEWHERE[page]).read_text()
         case _:
             pytest.fail(f"{block.name}: say here where that JSON is sent")
 
@@ -272,8 +285,8 @@ def test_json_is_taken_where_it_is_to_be_sent(block: Block, day: LivedDay) -> No
 def test_a_configuration_is_sound(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
     """A part of a file stands beside endpoints, and what else its page speaks of."""
     text = re.sub(r"sha256:…", lambda m: f"sha256:{m.start():064x}", block.text)
-    for name in {"KEY", *re.findall(r"\benv: (\w+)", text)}:
-        monkeypatch.setenv(name, f"fake-of-{name}-of-sixteen")
+    for kind, name in [("", "KEY"), *re.findall(r"\b(url_|secret_)?env: (\w+)", text)]:
+        monkeypatch.setenv(name, "https://" * (kind == "url_") + f"fake-of-{name}-of-sixteen")
     whole = yaml.safe_load(ENDPOINTS) | yaml.safe_load(BESIDE.get(block.page, "{}"))
     for section, value in yaml.safe_load(text).items():
         both = isinstance(value, dict) and isinstance(whole.get(section), dict)
@@ -287,6 +300,12 @@ def test_a_configuration_is_sound(block: Block, monkeypatch: pytest.MonkeyPatch)
 
 def test_every_block_says_what_it_is() -> None:
     assert [block.name for block in BLOCKS if block.language not in KNOWN] == []
+
+
+def test_every_program_is_run_here_or_by_a_neighbour() -> None:
+    pages = {block.page for block in BLOCKS if block.language == "python"}
+
+    assert pages - {"README.md", *HELD_ELSEWHERE} == set()
 
 
 def test_what_is_run_elsewhere_is_still_in_the_documents() -> None:

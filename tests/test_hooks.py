@@ -375,7 +375,9 @@ def test_a_slow_sidecar_holds_the_agent_up_for_two_seconds_at_most(sidecar_door:
 
     assert time.monotonic() - began < 4  # with the start of a Python
     assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr == 'pointsman: [{"passed": true}], given up\n'
+    told = 'pointsman: [{"passed": true}], '
+    # Whichever of its two time limits is first.
+    assert done.stderr in (f"{told}given up\n", f"{told}TimeoutError, not reported\n")
 
 
 def test_what_it_did_is_said_where_that_was_asked_for(sidecar_door: Listener) -> None:

@@ -15,10 +15,11 @@ from conftest import Provider, Sidecar, endpoint, serving
 from bandit import cells
 from bandit.families import N_COLUMNS, Family, U
 from router.beliefs.beliefs import believe
-from router.beliefs.choices import review, rows_of, weigh
+from router.beliefs.choices import rows_of, weigh
 from router.beliefs.keeper import NOTHING
 from router.beliefs.kept import ReviewKey
 from router.beliefs.review_keys import seeds
+from router.beliefs.reviews import review
 from router.config.compiled import Configuration, compile_text
 from router.errors import ConfigError
 from router.policy.standing import PolicyTable

@@ -16,11 +16,11 @@ from conftest import LEARN, ROUTED, Provider, Sidecar, endpoint, learning, servi
 from bandit import cells
 from bandit.cells import Terms
 from bandit.families import N_COLUMNS, B, Family, Q, U
-from router.beliefs import choices
+from router.beliefs import reviews
 from router.beliefs.beliefs import Beliefs, believe
-from router.beliefs.keeper import known_review_keys
 from router.beliefs.kept import Kept, ReviewKey
 from router.beliefs.outlooks import tasks_of
+from router.beliefs.review_keys import known_review_keys
 from router.config.compiled import Configuration, compile_text
 from router.config.entries import MatchEntry
 from router.config.levels import level_problem, with_parents
@@ -312,7 +312,7 @@ def test_a_leaf_that_stands_begins_where_what_is_above_it_stands_and_stays_there
     better = [*ABOVE, ("code", "c", 300, 1.0), *stands, ("code/hard", "c", 20, 0.1)]
     rows = calls(ABC, better)
     known = told(rows, kept=before)
-    after, released = choices.review(
+    after, released = reviews.review(
         KEY,
         before,
         known.posterior,
@@ -330,7 +330,7 @@ def test_what_is_unsettled_above_a_leaf_that_stands_is_the_incumbent_of_both() -
     known = told(rows)
     fresh = Kept(KEY, 0, 0, {}, begun_at_ms=0)
 
-    after, released = choices.review(
+    after, released = reviews.review(
         KEY,
         fresh,
         known.posterior,
@@ -363,7 +363,7 @@ def test_a_leaf_stands_for_those_whose_labels_suffice_and_for_nobody_else() -> N
     assert quality(found, "code/hard", "other")[1] > quality(found, "code/hard", "other")[0]
     assert [one.stands for one in found.leaves] == [(False, True)]
     # Nothing is released by a row that does not decide.
-    due = choices.review(
+    due = reviews.review(
         KEY, None, found.posterior, found.configuration, now_ms=WEEK_MS, places=found.places[0]
     )
     assert due is None or all(notice.task != "code/hard" for notice in due[1])

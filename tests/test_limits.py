@@ -26,7 +26,7 @@ from router.endpoints.token_sizes import TokenSizes
 from router.errors import ConfigError
 from router.policy.constraints import Eligibility, Exclusion
 from router.policy.standing import usual_strategy
-from router.report.terminal import choice_lines
+from router.report.more_lines import choice_lines
 from telemetry.store import Address
 
 PRICES = {"dear": 50.0, "cheap": 0.5}

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from bandit import cells
 from bandit.families import D, Family, Q
-from router.report import terminal
+from router.report import more_lines
 from router.report.gather import Report
 from telemetry import events, frames, keys, tokens
 from telemetry.events import FeedbackKind, Flag
@@ -530,10 +530,10 @@ def test_the_report_tells_what_of_raters_does_not_count() -> None:
     report = Report(raters=RaterCounts(not_counted=7, unnamed=6))
 
     assert report.as_json()["raters"] == {"not_counted": 7, "unnamed": 6}
-    beyond, unnamed = terminal.rater_lines(report.raters)
+    beyond, unnamed = more_lines.rater_lines(report.raters)
     assert "7 labelled decisions beyond the three of a rater, cell and day" in beyond
     assert "6 labelled decisions name no user" in unnamed
-    assert terminal.rater_lines(RaterCounts()) == []
+    assert more_lines.rater_lines(RaterCounts()) == []
 
 
 def test_report_reads_the_counts_of_all_shards(client: Any, address: Address) -> None:

@@ -129,7 +129,7 @@ def test_what_is_known_of_those_that_might_serve_is_told_also_where_nothing_is_d
     assert found["counterfactual"]["under"]["cheapest"] in ("a", "b")
 
 
-HOLDOUT, FLOOR, STAY, SAMPLE, FAILOVER, ONLY_ALLOWED = Step
+HOLDOUT, FLOOR, STAY, SAMPLE, FAILOVER, ONLY_ALLOWED, *_ = Step
 GUARDED = Law(incumbent=0, current=1, challengers=(2,))
 
 
@@ -173,6 +173,10 @@ def ended(kind: str, *, by: int) -> Any:
     [
         (decided(HOLDOUT, 0), Reason.HOLDOUT),
         (decided(FLOOR, 0), Reason.EXPLORING),
+        (decided(Step.TRIAL_INCUMBENT, 0), Reason.TRIAL),
+        (decided(Step.TRIAL_CHALLENGER, 2), Reason.TRIAL),
+        (decided(Step.BESIDE_STAY, 1), Reason.BEST),
+        (decided(Step.BESIDE_FLOOR, 2), Reason.EXPLORING),
         (decided(STAY, 1), Reason.BEST),
         (decided(SAMPLE, 0), Reason.INCUMBENT),
         (decided(SAMPLE, 1), Reason.BEST),

@@ -276,6 +276,7 @@ def test_the_report_tells_of_roles_on_a_terminal_and_as_json(
         "one that is gone is known by its name"
     )
     out = StringIO()
+    report.shows_all = True
     print_report(report, Console(file=out, width=100))
     lines = out.getvalue().splitlines()
     begin = next(i for i, line in enumerate(lines) if line.strip() == "by role")

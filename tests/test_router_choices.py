@@ -17,12 +17,12 @@ from bandit import cells
 from bandit.cells import Terms
 from bandit.draws import LEARNING, Law, Uniforms
 from bandit.families import N_COLUMNS, B, Family, Q, U
-from router.beliefs import choices
+from router.beliefs import choices, reviews
 from router.beliefs.beliefs import Beliefs, believe
-from router.beliefs.keeper import Keeper, known_review_keys
+from router.beliefs.keeper import Keeper
 from router.beliefs.kept import Kept, ReleaseNotice, ReviewKey
 from router.beliefs.releases import Releases
-from router.beliefs.review_keys import seeds
+from router.beliefs.review_keys import known_review_keys, seeds
 from router.config.compiled import Configuration, compile_text
 from router.config.entries import Fallback
 from router.config.exclusions import Exclusion
@@ -106,7 +106,7 @@ def state(found: Terms, of: Configuration = ABC, kept: Kept | None = None) -> ch
 
 def review(found: Terms, kept: Kept | None, at_ms: int, of: Configuration = ABC):
     review_key = kept.review_key if kept else SCOPE
-    return choices.review(review_key, kept, beliefs(found, of).posterior, of, now_ms=at_ms)
+    return reviews.review(review_key, kept, beliefs(found, of).posterior, of, now_ms=at_ms)
 
 
 BEGUN = Kept(SCOPE, 1, NOW_MS, {})
@@ -446,7 +446,7 @@ def calls_of(*counts: tuple[str, str, int], of: Configuration = PRICED) -> Terms
 
 def ordered(found: Terms, kept: Kept | None, at_ms: int, *, lost: tuple[str, ...] = ()):
     posterior = beliefs(found, PRICED).posterior
-    return choices.review(ORDERED, kept, posterior, PRICED, now_ms=at_ms, lost=lost)
+    return reviews.review(ORDERED, kept, posterior, PRICED, now_ms=at_ms, lost=lost)
 
 
 def test_cheapest_serves_the_first_in_the_order_once_a_task_has_twenty_calls() -> None:
@@ -501,7 +501,7 @@ def test_an_order_goes_on_to_the_next_when_its_first_is_removed() -> None:
     of = priced(("a", 3), ("b", 2))
     kept = Kept(ORDERED, 4, NOW_MS, dict.fromkeys(of.task_index, "c"))
     posterior = beliefs(rows([]), of).posterior
-    after, released = choices.review(kept.review_key, kept, posterior, of, now_ms=NOW_MS + 1) or (
+    after, released = reviews.review(kept.review_key, kept, posterior, of, now_ms=NOW_MS + 1) or (
         BEGUN,
         [],
     )

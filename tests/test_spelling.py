@@ -39,6 +39,8 @@ def problems(text: str) -> list[Problem]:
 def whole(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A sound configuration with every field that an example shows, and those nested deepest."""
     seals = ("POINTSMAN_SEAL", "POINTSMAN_SEAL_BEFORE")
+    monkeypatch.setenv("NOTICES_URL", "https://example.com/notices")
+    monkeypatch.setenv("NOTICES_SECRET", "a secret of the receiver's own")
     for name in ("AZURE_KEY", "POINTSMAN_ADMIN_KEY", "MY_APP_KEY", "REDIS_URL", *seals):
         monkeypatch.setenv(name, f"redis://{name}")
     text = (ROOT / "docs/examples/pointsman.yaml").read_text()

@@ -19,7 +19,7 @@ from router.config.tree import parse_yaml
 from router.decision.prompt_tags import PromptTags
 from router.report.gather import Report
 from router.report.suggestions import PHRASE, suggestion_lines, suggestion_rows
-from router.report.terminal import print_report
+from router.report.terminal import print_rest
 from telemetry import decoding, events, keys, narrow
 from telemetry.digests import digest8
 from telemetry.embedded import PrivateServer
@@ -376,7 +376,7 @@ def test_the_report_prints_it_unwrapped_and_has_it_as_json() -> None:
     report = Report(posteriors={"suggestions": rows})
     to = Console(file=io.StringIO(), width=80)
 
-    print_report(report, to)
+    print_rest(report, to)
 
     printed: str = to.file.getvalue()  # type: ignore[attr-defined]
     assert "60% of general looks like review (60 of 100 first calls" in printed

@@ -646,7 +646,7 @@ def test_reports_say_since_when_routing_is_off_and_by_which_word(
     assert shown["switch"] == ready["switch"] == {**said, "said_in": ["file", "store"]}
     assert shown["off_since_ms"] == ready["off_since_ms"] == hour_ago
     line = " ".join(printed.split())
-    assert f"routing is off since {time.strftime('%Y-%m-%d', time.gmtime(hour_ago / 1000))}" in line
+    assert f"Routing is off since {time.strftime('%Y-%m-%d', time.gmtime(hour_ago / 1000))}" in line
     assert "in the state directory and the store" in line
     assert pointsman("on", "--config", config, environment=environment).exit_code == 0
     after = pointsman("report", "--config", config, "--json", environment=environment)

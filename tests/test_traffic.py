@@ -17,13 +17,13 @@ from test_profile_labels import ARM, PROFILE, TASK, records
 from bandit import cells
 from bandit.families import Family, U
 from bandit.teaching import key_of, read_profiled
-from router.beliefs import choices
+from router.beliefs import reviews
 from router.beliefs.beliefs import believe
 from router.beliefs.kept import ReviewKey
 from router.config.compiled import Configuration, compile_text
 from router.report.leaves import leaf_lines, leaf_rows
+from router.report.matrix_table import figure
 from router.report.served import served_rows
-from router.report.terminal import figure
 from router.report.unlisted import Unlisted, unlisted_calls
 from telemetry.events import Flag
 from telemetry.store import Address
@@ -142,7 +142,7 @@ def test_an_orders_choice_waits_for_traffic_whatever_checks_called(
     key = ReviewKey("default", "order", "", "a")
     posterior = believe(of, rows, version=1, now_ms=NOW_MS).posterior
 
-    found = choices.review(key, None, posterior, of, now_ms=NOW_MS)
+    found = reviews.review(key, None, posterior, of, now_ms=NOW_MS)
 
     kept, changes = found if found is not None else (None, [])
     assert (dict(kept.current) if kept else {}) == settled

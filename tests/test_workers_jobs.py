@@ -31,7 +31,8 @@ from workers.archive.archive import identity
 from workers.archive.retention import Keep
 from workers.archive.thaw import UNKNOWN
 from workers.jobs import jobs, schedule
-from workers.jobs.jobs import ALLOWED, JobWorker, Place
+from workers.jobs.jobs import Place
+from workers.jobs.worker import ALLOWED, JobWorker
 
 TAKE, THAW = "workers.jobs.take", "workers.jobs.thaw"
 

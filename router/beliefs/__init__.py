@@ -7,9 +7,19 @@
 - `splits`: which hosts are worse than the others of their group
 - `alarms`: which endpoints changed, and since when
 - `books`: what exploring cost, and how many calls a day bring
+- `waiting`: what is read of releases that are held back
 - `moves`: what an order moves, and whom it left
 - `choices`: what release keys stand at, and the law that follows
-- `releases`: the same in the store
+- `cases`: what a review of one key starts from
+- `fallbacks`: which tasks go back to the incumbent at once
+- `undone`: what was undone by hand, and when it may come back
+- `proposals`: what is held back and proposed, and when it lapses
+- `reviews`: what a review changes
+- `yielding`: that a choice yields as the allowance is spent is told once
+- `trials`: whom trials and hold-outs assign, and what their ends leave
+- `seen_trials`: trials as they lie in the store
+- `releases`: what release keys stand at, in the store
+- `release_log`: what the store tells of releases and proposals
 - `names`: what digests stand for, to be told to the store
 - `tag_names`: and what those of spend tags do
 - `versions`: which versions of prompts apps named, and what a new one changes
@@ -23,6 +33,7 @@
 - `traffic`: which calls are traffic, and which a profile's
 - `damage`: cells that count as unknown, and that this is told once
 - `beliefs`: configuration and posteriors of one version
+- `by_hand`: what somebody accepts or undoes
 - `prompts`: versions of prompts in the store
 - `history`: the same a while ago, as far as it is compared
 - `teachers`: whose labels are behind it

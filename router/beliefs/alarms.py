@@ -7,19 +7,23 @@ hold an office: a look names the bucket that it goes on from, and of two routers
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
 import msgspec
+import numpy as np
 import structlog
+from numpy.typing import NDArray
 
 from bandit import watcher
 from bandit.cells import Terms
 from bandit.drift import BUCKET_MS, CALM, Alarm, AlarmKind, News, Watch
+from bandit.incumbent import Standings
 from bandit.posterior import Posterior
 from bandit.regimes import FIRST, Regimes
+from bandit.utility import may_judge
 from bandit.watcher import Watched
 from router.beliefs import looked_at
 from router.beliefs.levels import AllTasks
@@ -270,6 +274,27 @@ def by_group(catalog: Catalog, known: Iterable[EndpointWatch]) -> list[int]:
     """Return when the last alarm named a host of each group, in epoch ms; 0: never."""
     at_ms = [one.alarmed_at_ms for one in known]
     return [max(at_ms[arm] for arm in arms) for arms in catalog.group_members]
+
+
+def fallen_by_group(catalog: Catalog, known: Sequence[EndpointWatch]) -> list[int]:
+    """Return when a host of each group fell, as its last alarm says, in epoch ms; 0: it did not."""
+    is_down = [one.alarm is not None and one.alarm.kind is AlarmKind.DOWN for one in known]
+    return by_group(
+        catalog, [one if down else UNKNOWN for one, down in zip(known, is_down, strict=True)]
+    )
+
+
+def stands_at_alarmed(
+    standings: Standings,
+    posterior: Posterior,
+    named: NDArray[np.bool_],
+    decides: NDArray[np.bool_],
+) -> bool:
+    """Return whether a task stands at a group that an alarm named, and that can be judged again."""
+    enough = may_judge(posterior)
+    tasks = np.arange(len(standings.current))
+    named = decides & named[standings.current]
+    return bool((named & enough[tasks, standings.current]).any())
 
 
 def _closed(incarnation: bytes, now_ms: int) -> bytes:

@@ -6,29 +6,30 @@ the posterior, so that processes that know the same agree.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from math import isfinite
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bandit import incumbent, orders
+from bandit.assignment import Assignment
 from bandit.cells import Terms
 from bandit.draws import Law
-from bandit.incumbent import Books, Release, Standings
+from bandit.incumbent import Books, Standings
 from bandit.limits import within_by_category
 from bandit.posterior import Posterior
 from bandit.utility import Objective, Order, may_judge
-from router.beliefs.books import DAY_MS, calls_a_day, read_books
-from router.beliefs.kept import Kept, ReleaseNotice, ReviewKey
+from router.beliefs.books import calls_a_day, read_books
+from router.beliefs.kept import Kept, Proposal, ReleaseNotice, ReviewKey, release_id
 from router.beliefs.levels import ReleaseKeys, begun, places_of
-from router.beliefs.moves import Situation, by_order, departed
-from router.beliefs.review_keys import host_of, standing_behind, why_tasks_are_held
+from router.beliefs.review_keys import first_hosts, host_of, standing_behind, why_tasks_are_held
+from router.beliefs.waiting import with_notes
 from router.config.compiled import Configuration
 from router.endpoints.catalog import Catalog
 from router.policy.route import rivals_of
+from telemetry.trials import Trial
 
 NO_SIGNAL = "no quality signal"
 SPENT = "allowance spent"
@@ -51,105 +52,16 @@ class Choices:
     laws: tuple[Law, ...]
     notes: tuple[str, ...]  # why a task is not explored, or what was not checked
     last: Mapping[str, ReleaseNotice]  # the last release of each task
+    waiting: Mapping[str, Proposal]  # what is held back of each task
+    assignments: Mapping[str, Assignment] = field(default_factory=dict)  # by task; "": of all
+    trials: Mapping[str, Trial] = field(default_factory=dict)  # that these or a pin follow from
 
-
-def review(
-    review_key: ReviewKey,
-    kept: Kept | None,
-    posterior: Posterior,
-    configuration: Configuration,
-    *,
-    now_ms: int,
-    alarmed_at_ms: Sequence[int] = (),
-    lost: Collection[str] = (),
-    places: Mapping[str, int] | None = None,
-) -> tuple[Kept, list[ReleaseNotice]] | None:
-    """Return what the choices of a review key are to be; None: nothing is to be written.
-
-    All tasks together once in `release_every_s`; at once only what was removed and, under an
-    order strategy, what was never settled, is lost, or fell below its floor. Under any other,
-    at once also what is certain, at most once a day and task, and all once an alarm names a group
-    that a task stands at, as soon as its labels since suffice for a verdict.
-
-    Args:
-        alarmed_at_ms: (n_groups,) when the last alarm named a group, in epoch ms; 0: never.
-        lost: ids of endpoints that are away for so long that they are lost, to an order.
-        places: by which row each task is decided; None: leaves by what they are below.
-    """
-    strategy = configuration.strategies[review_key.strategy]
-    objective = _objective(review_key, posterior, configuration)
-    before = kept or Kept(review_key, reviewed_at_ms=now_ms, begun_at_ms=now_ms)
-    places = places or places_of(review_key, configuration)
-    before, decides = begun(before, configuration, places)
-    standings, changes = _standings(before, configuration, decides)
-    current = {**before.current, **{c.task: c.after for c in changes}}
-    due = now_ms >= before.reviewed_at_ms + strategy.release_every_s * 1000
-    if objective.order is Order.UTILITY and len(alarmed_at_ms):
-        named = np.array(alarmed_at_ms) > before.reviewed_at_ms
-        due |= _is_alarmed(standings, posterior, named, decides)
-    gone = {c.task for c in changes}
-    if objective.order is not Order.UTILITY:
-        arms = _available(review_key, configuration)
-        situation = Situation(before, configuration, arms, due=due, gone=gone, lost=lost)
-        released, settled = by_order(situation, standings, posterior, now_ms=now_ms)
-        names, index = _first_hosts(review_key, configuration), configuration.task_index
-        settled = {task: group for task, group in settled.items() if decides[index[task]]}
-        current |= {task: names[group] for task, group in settled.items()}
-    else:
-        groups = _groups(_limited(review_key, posterior, configuration), configuration.catalog)
-        asked = None if due else _asked(before, configuration.task_index, now_ms)
-        released = _by_belief(standings, posterior, objective, groups, asked)
-    moves = [_change(r, review_key, configuration) for r in released if decides[r.task]]
-    changes += moves
-    current.update({c.task: c.after for c in changes})
-    if kept is not None and not due and current == before.current:
-        return None
-    after = _after(before, current, changes, configuration.catalog, now_ms=now_ms)
-    if objective.order is not Order.UTILITY:
-        # Whose choice was removed only passes by the incumbent.
-        left = [c for c in moves if c.task not in gone]
-        after = departed(after, left, now_ms=now_ms)
-    return (replace(after, reviewed_at_ms=now_ms) if due else after), changes
-
-
-def _by_belief(
-    standings: Standings,
-    posterior: Posterior,
-    objective: Objective,
-    groups: NDArray[np.bool_],
-    asked: NDArray[np.bool_] | None,
-) -> list[Release]:
-    """Return what a review releases; what is certain, where tasks are asked between two."""
-    if asked is None:
-        return incumbent.review(standings, posterior, objective, groups)[1]
-    return incumbent.certain(standings, posterior, objective, groups, asked)[1]
-
-
-def _after(
-    before: Kept,
-    current: Mapping[str, str],
-    changes: Iterable[ReleaseNotice],
-    catalog: Catalog,
-    *,
-    now_ms: int,
-) -> Kept:
-    """Return the next version of what is kept, with the times of what was certain."""
-    known = {**before.hosts, **_members(catalog)}
-    hosts = {name: known[name] for name in current.values() if name in known}
-    certain = dict.fromkeys((c.task for c in changes if c.reason == incumbent.SURELY), now_ms)
-    return replace(
-        before,
-        version=before.version + 1,
-        current=current,
-        hosts=hosts,
-        certain_at_ms={**before.certain_at_ms, **certain},
-        last={**before.last, **{c.task: replace(c, at_ms=now_ms) for c in changes}},
-    )
-
-
-def _asked(kept: Kept, tasks: Iterable[str], now_ms: int) -> NDArray[np.bool_]:
-    """Return (n_tasks,) which tasks had no release between reviews within a day."""
-    return np.array([now_ms >= kept.certain_at_ms.get(task, 0) + DAY_MS for task in tasks])
+    def assignment_of(self, task: str) -> Assignment | None:
+        """Return by what units of a task come to a side; None: by nothing."""
+        if not self.assignments:
+            return None  # most often
+        own, whole = self.assignments.get(task), self.assignments.get("")
+        return whole if own is None or (whole is not None and whole.is_trial) else own
 
 
 def weigh(
@@ -167,17 +79,17 @@ def weigh(
     Args:
         places: by which row each task is decided; None: leaves by what they are below.
     """
-    objective = _objective(review_key, posterior, configuration)
+    objective = objective_of(review_key, posterior, configuration)
     kept = kept or Kept(review_key, begun_at_ms=now_ms)
     places = places or places_of(review_key, configuration)
     kept_now, decides = begun(kept, configuration, places)
-    standings, _ = _standings(kept_now, configuration, decides)
+    standings, _ = standings_of(kept_now, configuration, decides)
     room: float | None
     inc = standings.incumbent
     booked = configuration.derive(ReleaseKeys).of(review_key), list(places.values())
     books = read_books(*booked, rows, posterior, configuration.catalog, inc)
-    arms = _limited(review_key, posterior, configuration)
-    groups = _groups(arms, configuration.catalog)
+    arms = limited(review_key, posterior, configuration)
+    groups = groups_of(arms, configuration.catalog)
     order = np.random.default_rng(review_key.digest).permutation(groups.shape[1]).astype(float)
     n_tasks = len(configuration.task_index)
     held = why_tasks_are_held(review_key, configuration)
@@ -195,9 +107,9 @@ def weigh(
         explored = incumbent.explored_tasks(standings, posterior, objective, a_day, room=room)
         laws, notes = _guarded(standings, posterior, objective, explored, room)
     standings, laws, notes = _holding(held, standings, laws, notes)
-    return Choices(
-        review_key, kept.version, standings, books, objective, room, laws, notes, kept.last
-    )
+    notes = with_notes(notes, kept, configuration.task_index)
+    known = (review_key, kept.version, standings, books, objective)
+    return Choices(*known, room, laws, notes, kept.last, kept.waiting)
 
 
 def _holding(
@@ -247,13 +159,16 @@ def weigh_all(
 def rows_of(choices: Choices, configuration: Configuration) -> list[dict[str, Any]]:
     """Return a row for each task that was called, or that stands at another than the incumbent."""
     standings, books, review_key = choices.standings, choices.books, choices.review_key
-    hosts = _first_hosts(review_key, configuration)
+    hosts = first_hosts(review_key, configuration)
     out = []
     for task, index in configuration.task_index.items():
         current = int(standings.current[index])
         calls = int(books.routed[index])
-        if not calls and current == standings.incumbent:
+        trial = choices.trials.get("") or choices.trials.get(task)
+        is_told = trial is not None or task in choices.waiting
+        if not calls and current == standings.incumbent and not is_told:
             continue
+        assignment = choices.assignment_of(task)
         others = books.labelled[index] + books.unlabelled[index]
         out.append(
             {
@@ -271,14 +186,23 @@ def rows_of(choices: Choices, configuration: Configuration) -> list[dict[str, An
                 "explored_calls": int(others.sum()),
                 "exploring": choices.laws[index].stay < 1,
                 "note": choices.notes[index],
+                "trial": assignment.trial if assignment else trial and trial.id,
+                "holdout": 0.0 if assignment is None else assignment.control,
                 "value_usd": choices.objective.at(index).value_usd,
-                "last_release": asdict(last) if (last := choices.last.get(task)) else None,
+                "last_release": _last(choices, task),
+                "held_back": asdict(held) if (held := choices.waiting.get(task)) else None,
             }
         )
     return out
 
 
-def _objective(
+def _last(choices: Choices, task: str) -> dict[str, Any] | None:
+    """Return a task's last release, with the id that it is undone by."""
+    last = choices.last.get(task)
+    return None if last is None else {"id": release_id(choices.review_key, last), **asdict(last)}
+
+
+def objective_of(
     review_key: ReviewKey, posterior: Posterior, configuration: Configuration
 ) -> Objective:
     """Return what the key's strategy maximises, compared with the key's incumbent."""
@@ -287,7 +211,7 @@ def _objective(
     return strategy.objective_at(posterior, incumbent.index)
 
 
-def _available(review_key: ReviewKey, configuration: Configuration) -> NDArray[np.bool_]:
+def available(review_key: ReviewKey, configuration: Configuration) -> NDArray[np.bool_]:
     """Return (n_arms,) the rivals: nobody else is tried or released."""
     standing, catalog = standing_behind(review_key, configuration), configuration.catalog
     hosts = np.zeros(len(catalog.endpoints), dtype=bool)
@@ -295,31 +219,26 @@ def _available(review_key: ReviewKey, configuration: Configuration) -> NDArray[n
     return hosts
 
 
-def _limited(
+def limited(
     review_key: ReviewKey, posterior: Posterior, configuration: Configuration
 ) -> NDArray[np.bool_]:
     """Return the rivals within the strategy's limits: (n_tasks, n_arms), or (n_arms,)."""
     limits = configuration.strategies[review_key.strategy].limits
-    return within_by_category(posterior, limits, _available(review_key, configuration))
+    return within_by_category(posterior, limits, available(review_key, configuration))
 
 
-def _groups(arms: NDArray[np.bool_], catalog: Catalog) -> NDArray[np.bool_]:
+def groups_of(arms: NDArray[np.bool_], catalog: Catalog) -> NDArray[np.bool_]:
     """Return (n_tasks, n_groups), or (1, n_groups): groups of which some host is among these."""
     return catalog.arms.by_group(np.atleast_2d(arms).astype(float)) > 0
 
 
-def _members(catalog: Catalog) -> dict[str, tuple[str, ...]]:
+def members_of(catalog: Catalog) -> dict[str, tuple[str, ...]]:
     """Return the ids of each group's hosts, by any one's."""
     groups = [tuple(catalog.endpoints[arm].id for arm in arms) for arms in catalog.group_members]
     return {id_: ids for ids in groups for id_ in ids}
 
 
-def _first_hosts(review_key: ReviewKey, configuration: Configuration) -> list[str]:
-    standing, catalog = standing_behind(review_key, configuration), configuration.catalog
-    return [host_of(standing, catalog, g) for g in range(len(catalog.group_members))]
-
-
-def _standings(
+def standings_of(
     kept: Kept, configuration: Configuration, decides: NDArray[np.bool_]
 ) -> tuple[Standings, list[ReleaseNotice]]:
     """Return what the tasks stand at; a choice that was removed falls back to the incumbent.
@@ -346,19 +265,6 @@ def _standings(
     return replace(standings, current=current, version=kept.version), removed
 
 
-def _is_alarmed(
-    standings: Standings,
-    posterior: Posterior,
-    named: NDArray[np.bool_],
-    decides: NDArray[np.bool_],
-) -> bool:
-    """Return whether a task stands at a group that an alarm named, and that can be judged again."""
-    enough = may_judge(posterior)
-    tasks = np.arange(len(standings.current))
-    named = decides & named[standings.current]
-    return bool((named & enough[tasks, standings.current]).any())
-
-
 def _guarded(
     standings: Standings,
     posterior: Posterior,
@@ -382,15 +288,3 @@ def _guarded(
         else:
             notes.append("" if pays_most else ELSEWHERE)
     return tuple(laws), tuple(notes)
-
-
-def _change(release: Release, review_key: ReviewKey, configuration: Configuration) -> ReleaseNotice:
-    hosts = _first_hosts(review_key, configuration)
-    return ReleaseNotice(
-        list(configuration.task_index)[release.task],
-        hosts[release.before],
-        hosts[release.after],
-        release.p_better if isfinite(release.p_better) else None,
-        release.gain if isfinite(release.gain) else None,
-        release.reason,
-    )

@@ -9,7 +9,8 @@ from bandit import cells
 from bandit.cells import Terms
 from router.beliefs.alarms import Alarms
 from router.beliefs.releases import Releases
-from telemetry import keys, store_secrets
+from router.beliefs.seen_trials import SeenTrials
+from telemetry import keys, store_secrets, trials
 from telemetry.reader import Reader
 from telemetry.store import Client
 from telemetry.store_secrets import SeenSecrets
@@ -26,6 +27,7 @@ class SeenState(NamedTuple):
     forgotten: dict[bytes, bytes]
     prompts: dict[bytes, bytes]
     episodes: bytes | None
+    trials: bytes | None  # their version
     secrets: SeenSecrets
 
 
@@ -41,6 +43,7 @@ class Followed:
     reader: Reader
     releases: Releases
     watches: Alarms
+    trials: SeenTrials
     names: dict[int, str] | None = None  # of digests; None: not read yet
     stale: bool = False  # something is known that is not believed yet
 
@@ -74,6 +77,7 @@ class Followed:
         pipeline.hgetall(keys.FORGOTTEN)
         pipeline.hgetall(keys.PROMPTS)
         pipeline.get(keys.EPISODES)
+        pipeline.hget(keys.TRIALS, trials.VERSION)
         store_secrets.ask(pipeline)
         looked = pipeline.execute()
         found = dict(zip(SeenState._fields, looked[:N_BESIDE], strict=False))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,7 @@ import structlog
 
 from bandit import cells
 from bandit.families import N_COLUMNS
-from router.beliefs import alarms, choices, splits
+from router.beliefs import alarms, choices, reviews, splits
 from router.beliefs.alarms import Alarms
 from router.beliefs.beliefs import Beliefs, believe, draw_ahead
 from router.beliefs.damage import DamageNotices
@@ -27,12 +27,15 @@ from router.beliefs.names import Names
 from router.beliefs.outlooks import tasks_of
 from router.beliefs.prompts import PromptVersions
 from router.beliefs.releases import Releases
-from router.beliefs.review_keys import is_current, seeds
+from router.beliefs.review_keys import is_current, known_review_keys, seeds
+from router.beliefs.seen_trials import SeenTrials
 from router.beliefs.served import ServedModels
 from router.beliefs.store_memory import SeenMemory
 from router.beliefs.switch import Switch
 from router.beliefs.tag_names import TagNames
 from router.beliefs.teachers import with_teachers
+from router.beliefs.trials import of_key, settle, under_trials
+from router.beliefs.yielding import yielded
 from router.config.compiled import Configuration
 from router.config.watch import WatchedFile
 from router.errors import Problem
@@ -56,14 +59,6 @@ LONGEST_MS = 86_400_000
 
 FIRST_LOOK_S = 1.0
 """A start waits so long for the store, so that its first draws know the choices."""
-
-
-def known_review_keys(
-    configuration: Configuration, kept: Iterable[ReviewKey], wanted: Iterable[ReviewKey] = ()
-) -> list[ReviewKey]:
-    """Return the review keys in use: of the configuration, of the store, and those asked for."""
-    known = dict.fromkeys([*seeds(configuration), *kept, *wanted])
-    return [review_key for review_key in known if is_current(review_key, configuration)]
 
 
 NOTHING = cells.from_bytes(b"", b"")
@@ -155,7 +150,7 @@ class Keeper:
             key_bytes=cells.KEY.itemsize,
             row_bytes=8 * N_COLUMNS,
         )
-        followed = Followed(client, reader, Releases(client), Alarms(client))
+        followed = Followed(client, reader, Releases(client), Alarms(client), SeenTrials(client))
         wakeup = Wakeup(connect(self._address, timeout_s=0.5))
         pacer = Pacer(FRESH_S)
         n_events = 0
@@ -233,6 +228,7 @@ class Keeper:
             if not reader.keeping:
                 followed.stale |= releases.take(seen.standings)
                 followed.stale |= watches.take(seen.watches)
+                followed.stale |= followed.trials.take(seen.trials)
                 followed.stale |= self.prompts.take(seen.prompts)
         is_new = followed.stale or self._is_due()
         if is_new:
@@ -307,7 +303,7 @@ class Keeper:
             names=self.names.beside(followed.names),
             opened=self.prompts.opened,
         )
-        if self._review(fresh, releases, review_keys):
+        if self._review(fresh, followed, review_keys):
             again = choices.weigh_all(
                 review_keys,
                 releases.kept,
@@ -318,38 +314,53 @@ class Keeper:
                 places=fresh.places,
             )
             fresh = replace(fresh, choices=again)
+        trials = followed.trials.known
+        fresh.choices = under_trials(fresh.choices, releases.kept, trials, fresh.configuration)
         draw_ahead(before, fresh)
         self._damage.tell(fresh.outlooks, fresh.configuration)
         # Before anybody compares: what labels count for may be another thing from here on.
         self.history.note(fresh, now_ms=int(time.time() * 1000), store=reader.incarnation)
         self.current = fresh
 
-    def _review(self, beliefs: Beliefs, releases: Releases, review_keys: list[ReviewKey]) -> bool:
+    def _review(self, beliefs: Beliefs, followed: Followed, review_keys: list[ReviewKey]) -> bool:
         """Review what is due; return whether any standings were changed."""
+        releases = followed.releases
         if not self.settles:
             self._review_at_ms = int(time.time() * 1000) + LONGEST_MS
             return False
         now_ms, configuration = int(time.time() * 1000), beliefs.configuration
         alarmed_at_ms = alarms.by_group(configuration.catalog, beliefs.known)
+        fallen_at_ms = alarms.fallen_by_group(configuration.catalog, beliefs.known)
+        trials = followed.trials
+        trials.end(releases.kept, configuration, now_ms, alarmed_at_ms, self._lost)
         changed = False
         next_ms = [now_ms + LONGEST_MS]
         for review_key in review_keys:
-            found = choices.review(
+            mine = of_key(trials.known.values(), review_key, configuration)
+            kept = releases.kept.get(review_key)
+            found = reviews.review(
                 review_key,
-                releases.kept.get(review_key),
+                kept,
                 beliefs.posterior_of(review_key.app),
                 configuration,
                 now_ms=now_ms,
                 alarmed_at_ms=alarmed_at_ms,
+                fallen_at_ms=fallen_at_ms,
                 lost=self._lost,
+                held=mine.held,
                 places=beliefs.places[configuration.apps[review_key.app].outlook],
             )
+            if found is None:
+                weighed, tasks = beliefs.choices.get(review_key), configuration.task_index
+                found = yielded(weighed, kept, tasks, now_ms=now_ms)
             if found is not None:
                 written = self._write(releases, *with_teachers(*found, beliefs), now_ms=now_ms)
                 changed |= written
                 if not written:
                     next_ms.append(now_ms)
             if review_key in releases.kept:
+                over = settle(releases.kept[review_key], mine, configuration, now_ms=now_ms)
+                changed |= over is not None and self._write(releases, *over, now_ms=now_ms)
                 strategy = configuration.strategies[review_key.strategy]
                 reviewed_at_ms = releases.kept[review_key].reviewed_at_ms
                 next_ms.append(int(reviewed_at_ms + strategy.release_every_s * 1000))

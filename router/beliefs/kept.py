@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import lru_cache
 
 from telemetry.digests import digest8
@@ -49,6 +50,21 @@ class ReviewKey:
         return [release_key(app, f"{task}\x1f{self.text}") for task in tasks]
 
 
+def _id(*parts: str) -> str:
+    return f"{digest8(*parts):016x}"[:8]
+
+
+def release_id(review_key: ReviewKey, notice: ReleaseNotice) -> str:
+    """Return the 8 hex digits that a release is undone by; it follows from what is kept of it."""
+    named = (notice.task, notice.before, notice.after, str(notice.at_ms))
+    return _id("release id", f"{review_key.digest:016x}", *named)
+
+
+def proposal_id(review_key: ReviewKey, task: str, after: str, now_ms: int) -> str:
+    """Return the 8 hex digits that a proposal is accepted by."""
+    return _id("proposal id", f"{review_key.digest:016x}", task, after, str(now_ms))
+
+
 @dataclass(frozen=True, slots=True)
 class ReleaseNotice:
     """A release as it is announced; figures are None where the reason is no belief."""
@@ -62,6 +78,51 @@ class ReleaseNotice:
     labels: Mapping[str, int] = field(default_factory=dict)
     """How many labels of the two each app gave in the task; nobody's where there are none."""
     at_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A release that a review found and that is held back."""
+
+    task: str
+    before: str
+    after: str
+    p_better: float | None
+    gain: float | None
+    reason: str
+    made_at_ms: int
+    seen_at_ms: int  # as of when the figures are
+    id: str = ""  # 8 hex digits by which it is accepted; empty: it is held back, and not proposed
+    labels: Mapping[str, int] = field(default_factory=dict)
+    """As of a release."""
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """A group that somebody took a task from by hand."""
+
+    at_ms: int
+    evidence: float  # its labels in the task by then; under an order its calls
+
+
+class NoteKind(StrEnum):
+    """What is announced beside releases."""
+
+    PROPOSED = "proposed"
+    LAPSED = "lapsed"  # a proposal whose evidence no longer holds
+    YIELDED = "yielded"  # the room is spent: the incumbent serves, while the choice stays
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What is announced beside releases, once."""
+
+    kind: NoteKind
+    task: str
+    before: str
+    after: str
+    why: str
+    id: str = ""  # of a proposal
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,5 +143,15 @@ class Kept:
     """When a task left whom within the last day, under an order: by task, then by first host."""
     last: Mapping[str, ReleaseNotice] = field(default_factory=dict, compare=False)
     """The last release of each task, to be shown."""
+    won: Mapping[str, str] = field(default_factory=dict)
+    """Which won trial brought a task to its challenger last, by task."""
     begun_at_ms: int = field(default=0, compare=False)
     """Since when the key's calls are counted, for their rate; 0: just now."""
+    waiting: Mapping[str, Proposal] = field(default_factory=dict)
+    """What is held back, by task."""
+    undone: Mapping[str, Mapping[str, Undone]] = field(default_factory=dict)
+    """What was undone by hand and not released since: by task, then by first host."""
+    yielded_at_ms: Mapping[str, int] = field(default_factory=dict)
+    """When it was last announced that a task's choice yields, as the room is spent; by task."""
+    notes: tuple[Note, ...] = field(default=(), compare=False)
+    """What is to be announced with this version, and is not kept."""

@@ -30,6 +30,7 @@ class Situation:
     due: bool  # all tasks
     gone: Collection[str] = ()  # tasks whose choice was removed
     lost: Collection[str] = ()  # ids of endpoints that are away for so long that they are lost
+    barred: NDArray[np.bool_] | None = None  # (n_tasks, n_groups) whom nobody is moved to
 
 
 def by_order(
@@ -51,13 +52,22 @@ def by_order(
         standings,
         posterior,
         strategy.objective,
-        within_by_category(posterior, strategy.limits, arms),
+        _unbarred(within_by_category(posterior, strategy.limits, arms), situation),
         is_gone | is_new | situation.due,
         lost=is_gone | ~has_host,
         departures=read_departures(kept, situation.configuration),
         now_ms=now_ms,
     )
     return released, {t: int(after.current[i]) for t, i in tasks.items() if settled[i]}
+
+
+def _unbarred(arms: NDArray[np.bool_], situation: Situation) -> NDArray[np.bool_]:
+    """Return (n_tasks, n_arms), or as it was given, without those that are barred."""
+    barred = situation.barred
+    if barred is None or not barred.any():
+        return arms
+    group = situation.configuration.catalog.arms.group
+    return np.atleast_2d(arms) & ~barred[:, group]
 
 
 def read_departures(kept: Kept, configuration: Configuration) -> Departures:

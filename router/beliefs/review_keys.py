@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from router.beliefs.kept import ReviewKey
 from router.config.compiled import Configuration
 from router.config.entries import Mode
@@ -73,6 +75,20 @@ def host_of(standing: AppStanding, catalog: Catalog, group: int) -> str:
     return first_permitted(
         standing, [catalog.endpoints[arm] for arm in catalog.group_members[group]]
     ).id
+
+
+def first_hosts(review_key: ReviewKey, configuration: Configuration) -> list[str]:
+    """Return by group the id of its first host that is permitted to calls of a key."""
+    standing, catalog = standing_behind(review_key, configuration), configuration.catalog
+    return [host_of(standing, catalog, g) for g in range(len(catalog.group_members))]
+
+
+def known_review_keys(
+    configuration: Configuration, kept: Iterable[ReviewKey], wanted: Iterable[ReviewKey] = ()
+) -> list[ReviewKey]:
+    """Return the review keys in use: of the configuration, of the store, and those asked for."""
+    known = dict.fromkeys([*seeds(configuration), *kept, *wanted])
+    return [review_key for review_key in known if is_current(review_key, configuration)]
 
 
 def standing_behind(review_key: ReviewKey, configuration: Configuration) -> AppStanding:

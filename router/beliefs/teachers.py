@@ -12,7 +12,7 @@ from bandit.levels import pooled
 from bandit.matrix import Teacher
 from bandit.teaching import read_teaching
 from router.beliefs.beliefs import Beliefs
-from router.beliefs.kept import Kept, ReleaseNotice
+from router.beliefs.kept import Kept, Proposal, ReleaseNotice
 from router.beliefs.levels import AllTasks, all_tasks, within_of
 from router.beliefs.outlooks import Outlook
 from router.config.compiled import Configuration, category_digest
@@ -47,20 +47,33 @@ def _by_row(values: NDArray[np.float64], configuration: Configuration) -> NDArra
 def with_teachers(
     kept: Kept, released: Iterable[ReleaseNotice], beliefs: Beliefs
 ) -> tuple[Kept, list[ReleaseNotice]]:
-    """Return both with how many labels each app gave those two between whom a task moved.
+    """Return both with how many labels each app gave those two between whom a task moved, or may.
 
     Of an app that goes by its own, what others lent it is not counted.
     """
-    catalog, tasks = beliefs.configuration.catalog, beliefs.configuration.task_index
     outlook = beliefs.outlooks[beliefs.configuration.apps[kept.review_key.app].outlook]
     teachers = teachers_of(beliefs, outlook)
     told, last = [], dict(kept.last)
     for one in released:
-        both = [catalog.by_id[id_].group for id_ in (one.before, one.after) if id_ in catalog.by_id]
-        hosts = np.isin(catalog.arms.group, both)
-        counts = {t.app: int(t.labels[tasks[one.task], hosts].sum()) for t in teachers}
-        labels = {app: n for app, n in counts.items() if n}
+        labels = _labels(one, teachers, beliefs.configuration)
         told.append(replace(one, labels=labels))
         if one.task in last:
             last[one.task] = replace(last[one.task], labels=labels)
-    return replace(kept, last=last), told
+    waiting = {
+        task: replace(one, labels=_labels(one, teachers, beliefs.configuration))
+        for task, one in kept.waiting.items()
+    }
+    return replace(kept, last=last, waiting=waiting), told
+
+
+def _labels(
+    one: ReleaseNotice | Proposal, teachers: Iterable[Teacher], configuration: Configuration
+) -> dict[str, int]:
+    """Return how many labels each app gave those two; as it was, where the task is unknown."""
+    catalog, row = configuration.catalog, configuration.task_index.get(one.task)
+    if row is None:
+        return dict(one.labels)
+    both = [catalog.by_id[id_].group for id_ in (one.before, one.after) if id_ in catalog.by_id]
+    hosts = np.isin(catalog.arms.group, both)
+    counts = {t.app: int(t.labels[row, hosts].sum()) for t in teachers}
+    return {app: n for app, n in counts.items() if n}

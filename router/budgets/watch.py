@@ -112,6 +112,7 @@ class BudgetWatch:
         self._address, self._accounts, self.prices = address, accounts, prices
         self._n_shards, self._beliefs, self.now_s = n_shards, beliefs, now_s
         self._warned, self._turnings = warned, turnings
+        self.on_warned: Callable[[BudgetWarning, BudgetClaim], None] = lambda warning, claim: None
         self._book = WarningBook()
         self._names = AccountNames()
         self._client: Client | None = None
@@ -156,6 +157,7 @@ class BudgetWatch:
         for warning, watched in said:
             self._warned[warning.budget, str(warning.percent)] += 1
             announce(warning, watched.claim)
+            self.on_warned(warning, watched.claim)
         alive = {of: one for of, one in self.prices.solved.items() if of in self.watched}
         self.prices.solved = MappingProxyType({**alive, **solved})
         self.prices.kept = MappingProxyType(self.paces.prices(now_s))

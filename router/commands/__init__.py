@@ -11,6 +11,8 @@
 - `classify_file`, `classify`: how well exemplars tell tasks apart
 - `profile_shown`, `profile_line`, `profile_told`, `profile_child`, `profile`: a user's own
   prompts at every endpoint
+- `release`: says yes to a proposal, undoes a release, or lists both
+- `trial_power`, `trial_plan`, `trial`: comparisons on sessions that chance assigns
 - `key`: keys of callers
 - `supervisor`, `greeting`, `up`, `serve`: the running parts
 - `report`, `spend`, `explain_session`, `explain`, `feedback`: what people read and say

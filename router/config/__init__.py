@@ -13,7 +13,9 @@
 - `wishes`: limits and trades of strategies as they are written
 - `budgets`: what calls may spend, as it is written and compiled
 - `exploring`: what exploring may come to in a day, likewise
+- `releasing`: who says yes to a release, likewise
 - `policies`: what each level of the policy may say, as it is written
+- `notices`: where notices of what changed are sent
 - `process`: how the process itself runs: address, limits, state directory, store
 - `strategies`: a strategy as it is written
 - `presets`: those that there are without a line

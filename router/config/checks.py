@@ -24,6 +24,7 @@ from router.config.levels import implied_leaves, level_problem
 from router.config.lines import shown
 from router.config.masking import HIDDEN, NO_KEY_HERE, Place, is_name_of_variable, masked
 from router.config.named import check_name
+from router.config.notices import check_notices
 from router.config.policy_checks import check_policies
 from router.config.rate_checks import check_rates
 from router.config.trades import check_trades
@@ -66,6 +67,7 @@ def cross_check(entries: File) -> Iterator[tuple[Place, str, str]]:
     yield from check_budgets(entries)
     yield from check_rates(entries)
     yield from check_extended(entries)
+    yield from check_notices(entries.notices)
     for name, strategy in entries.strategies.items():
         yield from check_name(
             ("strategies", name, "incumbent"), strategy.incumbent, [*ids, NO_INCUMBENT], "endpoint"

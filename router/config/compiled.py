@@ -31,8 +31,10 @@ from router.config.levels import (
     parent_of,
     written_leaves,
 )
+from router.config.notices import NoticesEntry
 from router.config.policies import ConstraintsEntry, RoleEntry, compile_rules
 from router.config.process import ArchiveEntry, AuditEntry, ServerEntry, StoreEntry
+from router.config.releasing import Releasing
 from router.config.rules import PolicyRules, strictest
 from router.config.strategies import ORDERS, Exchangeable, ObjectiveKind, StrategyEntry
 from router.config.wishes import compile_limits, compile_trade
@@ -102,6 +104,7 @@ class App:
     categories: dict[str, int]  # by task the digest under which its calls are booked
     spend_tag: str | None = None  # key of the tag that its spend is booked by as well
     ceilings: Ceilings | None = None  # of what exploring comes to in a day
+    releases: Releasing = Releasing.AUTO  # who says yes to them
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +175,7 @@ class Configuration:
     systems: SystemExemplars  # of tasks that a rule marks by what they look like
     prompts: Exemplars  # of tasks that a prompt may look like
     structural_complexity: bool  # tools and schema say it, where nobody does
+    notices: NoticesEntry
     _derived: dict[object, Any] = field(default_factory=dict, repr=False)
 
     def derive(self, make: Callable[[Configuration], T]) -> T:
@@ -290,6 +294,7 @@ def compile_entries(
             categories(name, entry.learn),
             entry.spend_tag or entries.organisation.spend_tag,
             compile_ceilings(entry.exploring, entries.organisation.exploring),
+            entry.releases or entries.organisation.releases or Releasing.AUTO,
         )
         for name, entry in entries.all_apps.items()
     }
@@ -334,6 +339,7 @@ def compile_entries(
         systems=systems,
         prompts=prompts,
         structural_complexity=entries.starter_tasks,
+        notices=entries.notices,
     )
 
 

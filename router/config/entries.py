@@ -13,6 +13,7 @@ from router.config.exploring import ExploringEntry
 from router.config.extending import Lineage, lineage_of, lineages
 from router.config.keys import DEFAULT_APP, CallersKey
 from router.config.levels import with_parents
+from router.config.notices import NoticesEntry
 from router.config.policies import (
     KnownPlaces,
     OrganisationEntry,
@@ -22,6 +23,7 @@ from router.config.policies import (
 )
 from router.config.presets import ALIASES, PRESETS
 from router.config.process import ArchiveEntry, AuditEntry, ServerEntry, StoreEntry
+from router.config.releasing import Releasing
 from router.config.starters import starter_value, starters_beside
 from router.config.strategies import StrategyEntry
 from router.endpoints.data_classes import USUAL_CLASSES
@@ -155,6 +157,12 @@ class AppEntry(PreferencesEntry):
     """Key of the tag that the app's spend is booked by as well."""
     exploring: ExploringEntry | None = None
     """Daily ceilings of exploring, instead of the organisation's."""
+    holdout: Annotated[float, Field(ge=0, le=0.03)] = 0.02
+    """Which share of units stays with the incumbent once a trial was won."""
+    auto_pin: bool = False
+    """A trial that ended without a gain gives the incumbent the traffic."""
+    releases: Releasing | None = None
+    """What becomes of whom a review finds better. Unset, as the organisation says, else `auto`."""
 
 
 GENERAL = "general"
@@ -239,6 +247,8 @@ class File(Entry):
     them."""
     users: dict[Name, UserEntry] = Field(default_factory=dict)
     """Rules for users, by the label that calls name."""
+    notices: NoticesEntry = NoticesEntry()
+    """Which changes are sent, and to whom."""
     budgets: Budgets = Field(default_factory=dict)
     """What calls may spend. A budget holds for the calls of which everything that it names is
     so."""

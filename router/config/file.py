@@ -53,7 +53,7 @@ def parse(text: str, *, file: str, secrets: bool = True) -> File:
         followers = Followers(repaired)
         apps = () if repaired else check_standing(entries)
         for where, value, hint in chain(cross_check(entries), apps):
-            is_key = where[-1] in ("env", "file", "command", "url_env")
+            is_key = where[-1] in ("env", "file", "command", "url_env", "secret_env")
             if not (is_key and not secrets) and where not in followers:
                 findings.add(where, value, hint)
     if findings.problems or entries is None:

@@ -18,7 +18,7 @@ HIDDEN = "…"
 MAX_VALUE = 80
 MAX_FIELD = 200
 KEYS_OF_SERVER = frozenset({"admin_key", "seal_secret", "seal_secret_before"})
-SECRET_PLACES = frozenset({"auth", "keys", "url_env"}) | KEYS_OF_SERVER
+SECRET_PLACES = frozenset({"auth", "keys", "url_env", "secret_env"}) | KEYS_OF_SERVER
 FIELDS = SECRET_PLACES | {"env", "file", "command", "refresh_s", "header", "azure"}
 SAID_BY_KEYS = frozenset({"role", "task", "user", "data_class"})
 """What may stand beside a caller's key, and is none."""

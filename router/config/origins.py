@@ -91,7 +91,7 @@ def _fields(entry: BaseModel, where: Place, spots: Spots) -> Iterator[FieldOrigi
 
 
 def _told(key: str, value: Any) -> Any:
-    if key == "url_env" and value is not None and not is_name_of_variable(value):
+    if key in ("url_env", "secret_env") and value is not None and not is_name_of_variable(value):
         return HIDDEN
     if key == "base_url" and value is not None:
         return masked(shown_value((key,), value))
@@ -152,6 +152,7 @@ MEANT: dict[tuple[str | int, str], Callable[[Any], Any]] = {
     ("strategies", "release_every_s"): compile_release_every_s,
     ("strategies", "latency_usd_per_s"): _latency,
     ("apps", "incumbent"): lambda _: "as the strategy has it",
+    ("apps", "releases"): lambda _: "as the organisation has it, else auto",
     ("apps", "fallback"): lambda _: (
         "any for auto (group where locked), group for a model's name, none where pinned"
     ),

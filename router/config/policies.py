@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import Discriminator, Field, Tag
 
 from router.config.exploring import ExploringEntry
+from router.config.releasing import Releasing
 from router.config.rules import PolicyRules
 from router.config.wishes import StrategyLimitsEntry
 from router.endpoints.capabilities import Capability, Needs
@@ -107,6 +108,8 @@ class OrganisationEntry(PreferencesEntry):
     """Key of the tag that spend is booked by as well, for apps that declare none."""
     exploring: ExploringEntry | None = None
     """Daily ceilings of exploring, for each app that does not say its own."""
+    releases: Releasing | None = None
+    """Who says yes to releases of each app that does not say so itself."""
 
 
 class RoleEntry(PreferencesEntry):

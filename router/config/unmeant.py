@@ -34,7 +34,7 @@ MUST_BE_FILLED = re.compile(
     r"\$\{[^}]{0,80}\}?|\$[A-Z_][A-Z0-9_]*|\{\{[^{}]{0,80}\}\}|<[^<>]{1,80}>|\bos\.environ\b"
 )
 YOUR_HOST = re.compile(r"//[^/]*\byour[-_]\w+", re.IGNORECASE)
-SOURCES = frozenset({"env", "url_env"})
+SOURCES = frozenset({"env", "url_env", "secret_env"})
 BESIDE_A_KEY = frozenset({"file", "header"}) | FIELDS_OF_AZURE
 
 

@@ -26,6 +26,7 @@
 - `held`: what a call goes by that was drawn or said before it
 - `continuing`: which task a conversation without a session id goes by
 - `progress`: how far sessions are, and what is cached of them
+- `assigning`: by which numbers a unit draws, and is assigned to a side
 - `better`: who is better than what a unit drew
 - `ended`: why a draw ended, by which numbers
 - `endings`: whether one does

@@ -252,15 +252,18 @@ def require_tools(policy: MergedPolicy, offered: Callable[[], Sequence[str]]) ->
 
 
 def with_law_in_force(
-    route: Route, choices: Choices | None, task: int, beliefs: Beliefs, *, locked: bool
+    route: Route, choices: Choices | None, name: str, task: int, beliefs: Beliefs, *, locked: bool
 ) -> Route:
     """Return the route under the law of its choices, or of learning mode as it stands now.
 
     Args:
+        name: of the call's own task.
+        task: the row by which it is decided.
         locked: what is drawn is a part of a whole, whose labels are the whole's.
     """
     if choices is not None:
-        return structs.replace(route, law=choices.laws[task])
+        law, assignment = choices.laws[task], choices.assignment_of(name)
+        return structs.replace(route, law=law, assignment=assignment)
     if route.law is LEARNING and locked:
         return structs.replace(route, law=replace(beliefs.learning, is_exact=True))
     if route.law is LEARNING and beliefs.learning is not LEARNING:

@@ -246,7 +246,7 @@ class Contexts:
             category=category,
             strategy=standing.strategy,
             route=with_law_in_force(
-                route, choices, task_index, beliefs, locked=routing.part is not None
+                route, choices, task.name, task_index, beliefs, locked=routing.part is not None
             ),
             eligibility=eligible,
             translations=translations,

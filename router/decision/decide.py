@@ -15,6 +15,7 @@ from bandit.draws import Step
 from router.config.entries import Fallback
 from router.config.exclusions import Exclusion
 from router.decision import planner, stand_ins
+from router.decision.assigning import numbers_of
 from router.decision.context import CallContext
 from router.decision.contexts import Contexts
 from router.decision.continuing import note_task
@@ -32,7 +33,6 @@ from router.decision.planner import Plan
 from router.decision.preview import Foreseen, told_of
 from router.decision.progress import SessionProgress
 from router.decision.shared_draws import DrawEnding, StoredDraw
-from router.decision.units import uniforms
 from router.endpoints.catalog import Endpoint
 from router.errors import RouterError
 
@@ -47,6 +47,12 @@ class Decision(Struct, frozen=True):
     stands_in_for: Endpoint | None = None  # which the unit drew first, and whose breaker is open
     ended: EndedDraw | None = None  # the unit's draw before, which ended here
     replaces: bool = False  # a draw whose endpoint is gone, or was named by an alarm
+    first_step: Step | None = None  # of a stand-in: by which its unit drew first
+
+    @property
+    def assigned_by(self) -> Step | None:
+        """The step that says on which side of a comparison its unit is; None: nothing was drawn."""
+        return self.first_step or self.plan.step
 
     @property
     def ending(self) -> DrawEnding | None:
@@ -222,10 +228,10 @@ class Decider:
             given = _given(context, plan)
             found = await self._claim(context, key, given, instead_of=found)
             if found is None or found == given:
-                return Decision(context, plan, self._nonces.take(), stands_in_for=endpoint)
+                return _relieved(context, plan, self._nonces.take(), None, endpoint, held.step)
             substitute = self._standing(context, found) or plan.drawn
         plan = self._follow(context, found, substitute)
-        return Decision(context, plan, self._nonces.take(), found, endpoint)
+        return _relieved(context, plan, self._nonces.take(), found, endpoint, held.step)
 
     async def _claim(
         self,
@@ -329,7 +335,7 @@ class Decider:
             context.eligibility,
             context.beliefs,
             category=context.category,
-            numbers=uniforms(self._secret.at(), context.seed, context.draw_key),
+            numbers=numbers_of(context, self._secret.at()),
             explore=context.explore,
         )
 
@@ -341,6 +347,18 @@ class Decider:
 def _may_relieve(context: CallContext) -> bool:
     """Return whether a stand-in may be drawn: in a locked app, only if it says `fallback: any`."""
     return not context.is_locked or context.route.fallback is Fallback.ANY
+
+
+def _relieved(
+    context: CallContext,
+    plan: Plan,
+    nonce: bytes,
+    found: StoredDraw | None,
+    endpoint: Endpoint,
+    first_step: Step,
+) -> Decision:
+    """Return the decision of a stand-in: its unit stays on the side that chance assigned it to."""
+    return Decision(context, plan, nonce, found, endpoint, first_step=first_step)
 
 
 def _given(context: CallContext, plan: Plan) -> StoredDraw:

@@ -14,8 +14,9 @@ from collections.abc import Callable
 from hashlib import blake2b
 from typing import TypeVar
 
-from bandit.draws import Law, Step
+from bandit.draws import Law
 from bandit.limits import NO_LIMITS
+from bandit.steps import KEPT
 from router.beliefs.beliefs import Beliefs
 from router.beliefs.episodes import EpisodeLengths
 from router.beliefs.history import BeliefHistory, Snapshot
@@ -39,7 +40,7 @@ FRESH_S = 10.0
 """While labels pour in, beliefs change many times a second. What was found out of one kind of call
 holds so long, so that its cost is bounded; snapshots of what was believed are a minute apart."""
 _Kind = tuple[object, ...]
-_NOT_ENDED, _HOLDOUT = DrawEnding.NONE, Step.HOLDOUT
+_NOT_ENDED = DrawEnding.NONE
 
 
 class _Compared:
@@ -93,7 +94,7 @@ class Endings:
             endpoint: that it names.
         """
         eligibility, route, law = context.eligibility, context.route, context.route.law
-        if held.ending is not _NOT_ENDED or held.step is _HOLDOUT or law is None:
+        if held.ending is not _NOT_ENDED or held.step in KEPT or law is None:
             return None
         if eligibility.reasons[endpoint.index] is not None:
             return None  # an outage ends no stored draw, nor does what this call alone asks for

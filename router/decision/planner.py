@@ -10,6 +10,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from bandit.assignment import law_under, numbers_under, step_under
 from bandit.draws import LEARNING, Draw, Law, Step, Table, Uniforms, draw, propensities
 from bandit.limits import Limit
 from bandit.pacing import with_price
@@ -161,16 +162,44 @@ def plan(
     instead = _instead_of_choice(route, law, inside, catalog)
     if instead is not None:
         return Plan(route, category, eligibility, instead, 1.0, Step.FAILOVER, beliefs)
+    return _drawn(route, eligibility, inside, beliefs, category, numbers, explore=explore)
+
+
+def _drawn(
+    route: Route,
+    eligibility: Eligibility,
+    inside: Eligibility,
+    beliefs: Beliefs,
+    category: int,
+    numbers: Uniforms,
+    *,
+    explore: bool,
+) -> Plan:
+    """Return the plan of a call that draws.
+
+    Args:
+        inside: who may be drawn of those who may serve.
+    """
+    law, catalog = route.law, beliefs.configuration.catalog
+    assert law is not None  # without one nothing is drawn
     if not (explore or law.is_learning):
         law = replace(law, challengers=())  # nor where the choice may not serve
     mask, relaxed = drawn_within(eligibility, beliefs, category, inside.mask)
     mask = without(mask, route.barred) if route.barred else mask
+    assigned = None
+    if explore and route.assignment is not None:
+        members = catalog.group_members
+        assigned = law_under(route.assignment, law, lambda g: any(mask[a] for a in members[g]))
+    if assigned is not None:
+        law, numbers = assigned, numbers_under(numbers)
     table = beliefs.table(category, objective_of(route, beliefs, category), law, mask)
     if not explore:
         law = without_exploring(law, table)
     given: Draw = draw(law, table, numbers)
-    drawn = catalog.endpoints[given.arm]
-    drawing, p, step = Drawing(law, table, mask), given.propensity, given.step
+    drawing, step = Drawing(law, table, mask), given.step
+    if assigned is not None and route.assignment is not None:
+        step = step_under(route.assignment, step)
+    drawn, p = catalog.endpoints[given.arm], given.propensity
     return Plan(route, category, eligibility, drawn, p, step, beliefs, drawing, relaxed)
 
 

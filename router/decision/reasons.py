@@ -16,7 +16,7 @@ from router.decision.shared_draws import DrawEnding
 from router.endpoints.catalog import Endpoint
 from router.errors import NoCandidates, Overloaded
 
-REASONS_VERSION = 2
+REASONS_VERSION = 3
 HALF = 0.5
 """Of the probability: in learning mode, which has no choice yet, whoever has as much is best."""
 
@@ -34,6 +34,7 @@ class Reason(StrEnum):
     GAIN = "moved for gain"  # a session's draw ended by what its calls to come would gain
     DOMINATED = "moved from worse"  # a slot's ended, as another was shown to be better
     ANEW = "drawn anew"  # its endpoint is gone, or an alarm named it
+    TRIAL = "trial"  # chance assigned its session to the incumbent's side or the challenger's
 
 
 def reason_of(decision: Decision, answered: Endpoint | None = None) -> Reason:
@@ -101,7 +102,9 @@ def _by_law(decision: Decision) -> Reason:
     match plan.step:
         case Step.HOLDOUT:
             return Reason.HOLDOUT
-        case Step.FLOOR:
+        case Step.TRIAL_INCUMBENT | Step.TRIAL_CHALLENGER:
+            return Reason.TRIAL
+        case Step.FLOOR | Step.BESIDE_FLOOR:
             return Reason.EXPLORING
         case Step.ONLY_ALLOWED:
             return Reason.ONLY
@@ -110,7 +113,7 @@ def _by_law(decision: Decision) -> Reason:
         return Reason.ONLY
     if law is not None and law.incumbent == group:
         return Reason.INCUMBENT
-    if plan.step is Step.STAY or (law is not None and law.current == group):
+    if plan.step in (Step.STAY, Step.BESIDE_STAY) or (law is not None and law.current == group):
         return Reason.BEST
     if law is not None and not law.is_learning:
         return Reason.EXPLORING

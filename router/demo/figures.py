@@ -14,7 +14,8 @@ from router.demo.budgeted import budget_line
 from router.demo.client import ClientLedger, DemoSettings
 from router.demo.simulator import fraction
 from router.demo.spent import DemoSpend
-from router.report import gather, screen, terminal
+from router.report import screen
+from router.report.matrix_table import print_matrix
 from telemetry.recorded import Recorded
 
 CLEARLY = 0.2
@@ -213,7 +214,7 @@ def _sentence(table: Recorded, figures: dict[str, Any]) -> str:
 def print_result(result: DemoResult) -> None:
     """Print the report and what was learned."""
     console = screen.console()
-    terminal.print_report(gather.Report(rows=result.rows), console)
+    print_matrix(result.rows, console)
     figures = result.figures
     console.print(
         f"calls {figures['requests']}, attempts {figures['attempts']}, "

@@ -338,6 +338,7 @@ class _Call:
             now,
             began_at=attempt.began_at,
             retry_after_s=retry_after_s,
+            status=attempt.status,
         )
         if attempt.result is Result.REFUSED and endpoint.key is not None:
             endpoint.key.doubt()

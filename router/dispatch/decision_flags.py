@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bandit.draws import Step
+from bandit.steps import CONTROL, TREATED
 from router.decision.decide import Decision
 from router.decision.planner import Plan
 from router.decision.shared_draws import DrawEnding
@@ -13,7 +14,12 @@ ROUTED, BY_INCUMBENT, DRAWN_NOW = int(Flag.ROUTED), int(Flag.BY_INCUMBENT), int(
 RATED, PROFILE = int(Flag.RATED), int(Flag.PROFILE)
 STAND_IN, FAILOVER = int(Flag.STAND_IN), int(Flag.FAILOVER)
 DRAWN_ANEW, EXPLORED = int(Flag.DRAWN_ANEW), int(Flag.EXPLORED)
-TO_LEARN = (Step.FLOOR, Step.SAMPLE)
+TO_LEARN = (Step.FLOOR, Step.SAMPLE, Step.BESIDE_FLOOR, Step.BESIDE_SAMPLE)
+SIDES = {
+    **dict.fromkeys(TREATED, int(Flag.ASSIGNED)),
+    **dict.fromkeys(CONTROL, int(Flag.ASSIGNED | Flag.CONTROL)),
+}
+"""By step: chance assigned the unit to a side. A call that follows carries its draw's."""
 ENDINGS = {
     None: 0,
     DrawEnding.GAIN: int(Flag.GAIN_ENDING),
@@ -35,6 +41,7 @@ def flags_of(decision: Decision) -> int:
         | (STAND_IN if decision.stands_in_for is not None else 0)
         | (DRAWN_ANEW if decision.replaces else 0)
         | (EXPLORED if plan.step in TO_LEARN and _is_no_choice(plan) else 0)
+        | (0 if by_profile or decision.assigned_by is None else SIDES.get(decision.assigned_by, 0))
         | ENDINGS[decision.ending]
     )
 

@@ -118,6 +118,7 @@ class Breaker:
     spent_until: float = _NEVER  # the same, however long that is
     suspensions: Suspensions = field(default_factory=Suspensions)
     refuses_stream_options: bool = False
+    refused_with: int = 0  # status with which key or model was last turned down
     refused_thoughts: set[str] = field(default_factory=set)  # by marks
 
     @property

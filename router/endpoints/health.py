@@ -120,18 +120,22 @@ class Health:
         *,
         began_at: float | None = None,
         retry_after_s: float | None = None,
+        status: int = 0,
     ) -> None:
         """Note how a call ended.
 
         Args:
             began_at: when it was sent; now, where that is not known.
             retry_after_s: the pause that the endpoint asks for.
+            status: with which it answered; 0: it did not, or that is not known.
         """
         breaker = self.breakers[digest]
         if digest not in self._marked and result < Result.RATE_LIMIT:
             breaker.in_flight -= 1
             return
         breaker.end(result, now, now if began_at is None else began_at, retry_after_s)
+        if result is Result.REFUSED:
+            breaker.refused_with = status
         self._file(digest, now)
 
     def note_headers(self, digest: int, headers: RateHeaders, now: float, *, now_s: float) -> None:

@@ -39,6 +39,8 @@ def sentence(found: dict[str, Any]) -> str:
             why = f"{drawn} was drawn to learn how good it is"
         case Reason.HOLDOUT:
             why = f"{drawn}, the incumbent, keeps a few sessions so that the gain can be measured"
+        case Reason.TRIAL:
+            why = f"{drawn} serves the side to which chance assigned the session or slot"
         case Reason.ANEW:
             why = f"{drawn} was drawn, as the endpoint before it is gone, or was named by an alarm"
         case Reason.ONLY:

@@ -23,6 +23,16 @@ TASK_FOUND_BY = {
     "classifier": "by what the first prompt of its session looks like",
     "general": "nothing said which",
 }
+_OTHER_SIDE = "the other side than the incumbent's, beside a hold-out or in a trial of the app"
+SIDE = {
+    "holdout": "the incumbent's side, as a hold-out",
+    "trial_incumbent": "the incumbent's side of a trial",
+    "trial_challenger": "the challenger's side of a trial",
+    "beside_floor": _OTHER_SIDE,
+    "beside_stay": _OTHER_SIDE,
+    "beside_sample": _OTHER_SIDE,
+}
+"""By step of the law."""
 HOST_BY = {
     "cheapest": "the least cost for each answered call",
     "fastest": "the least latency for each answered call",
@@ -58,6 +68,8 @@ def _drawing(found: dict[str, Any]) -> Iterator[str]:
             yield "the numbers of that draw are not kept here"
     if found["step"] is not None:
         yield f"step of the law: {found['step']}, probability {found['propensity']:.6g}"
+    if side := SIDE.get(found["step"] or ""):
+        yield f"by chance alone it is on {side}"
     yield from _ended(found.get("ended"))
     if host := found["host"]:
         line = f"its host, of {', '.join(host['hosts'])}: {HOST_BY.get(host['by'], host['by'])}"

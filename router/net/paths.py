@@ -12,8 +12,10 @@ from urllib.parse import unquote_to_bytes
 from router.errors import RequestRejected
 
 VERSION = "v1"
-OWN = frozenset({"livez", "readyz", "metrics", ""})
+OWN = frozenset({"livez", "readyz", "metrics", "page.js", ""})
 """Paths that have no version."""
+PAGES = frozenset({"task", "decision"})
+"""Nor have these, with a name below."""
 WORD = re.compile(r"[a-z]{1,32}(?:[_-][a-z]{1,32}){0,3}")
 """A segment that names a kind of thing; one with a digit, a capital or an @ names one of them."""
 
@@ -38,6 +40,8 @@ def normal_path(raw_path: bytes) -> str:
         raise _devious("contains '.' or '..' segments")
     if (parts[0] if len(parts) == 1 else "") in OWN and len(parts) <= 1:
         return "/" + "".join(parts)
+    if len(parts) == 2 and parts[0] in PAGES:
+        return "/" + "/".join(parts)
     while parts and parts[0].lower() == VERSION:
         parts.pop(0)
     return "/" + "/".join([VERSION, *parts])

@@ -7,6 +7,7 @@ a key of ours never leaves at all.
 from __future__ import annotations
 
 import hmac
+from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
@@ -69,7 +70,7 @@ class Keys:
         """
         own = headers.get(b"x-router-key")
         given = [(each, _digest(_secret(each))) for each in _credentials(headers)]
-        theirs = tuple(each for each, digest in given if not self._is_ours(_secret(each), digest))
+        theirs = tuple(each for each, digest in given if not self._is_ours(each, digest))
         if not self._holders:
             assert self._default is not None  # the configuration check sees to it
             return Caller(self._default, theirs)
@@ -133,9 +134,21 @@ class Keys:
         self.require_admin(headers)
         return None
 
-    def _is_ours(self, secret: bytes, digest: bytes) -> bool:
+    def _is_ours(self, credential: tuple[bytes, bytes], digest: bytes) -> bool:
+        secret, typed = _secret(credential), _password(credential[1])
+        if typed is not None:  # a browser sends along what its user typed for the page
+            secret, digest = typed, _digest(typed)
         known = digest in self._holders or digest == self._admin
         return known or MADE_HERE.fullmatch(secret) is not None  # also one that was revoked
+
+
+def with_password(headers: Headers) -> Headers:
+    """Return headers in which the password that a browser asked for stands as a key.
+
+    For what is read alone: a browser sends it along with whatever anybody's page makes it send.
+    """
+    typed = _password(headers.get(b"authorization", b""))
+    return headers if typed is None else {**headers, b"authorization": b"Bearer " + typed}
 
 
 def check_origin(headers: Headers, configuration: Configuration) -> None:
@@ -190,6 +203,16 @@ def _secret(credential: tuple[bytes, bytes]) -> bytes:
     if name == b"authorization" and value[:7].lower() == b"bearer ":
         return value[7:].strip()
     return value
+
+
+def _password(value: bytes) -> bytes | None:
+    """Return the password of HTTP Basic, whoever the user; None of anything else."""
+    if value[:6].lower() != b"basic ":
+        return None
+    try:
+        return b64decode(value[6:].strip(), validate=True).partition(b":")[2]
+    except ValueError:
+        return None
 
 
 def _digest(secret: bytes) -> bytes:

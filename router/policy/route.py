@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct, structs
 
+from bandit.assignment import Assignment
 from bandit.draws import LEARNING, Law
 from router.config.compiled import Strategy
 from router.config.entries import AUTO, CLAUDE_AUTO, CLAUDE_ROLE, ROLE, Fallback, Mode, is_reserved
@@ -44,6 +45,7 @@ class Route(Struct, frozen=True):
     preferred: frozenset[int] | None = None  # arms that are drawn, where any of them may serve
     price: float = 0.0  # of money, in successes a USD, beside what the strategy says it is worth
     barred: frozenset[int] = frozenset()  # arms that are not drawn: a budget is too near its end
+    assignment: Assignment | None = None  # by which its units come to a side, where they may
 
     @property
     def is_guarded(self) -> bool:

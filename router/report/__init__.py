@@ -1,6 +1,7 @@
 """What people read.
 
 - `screen`: where tables are printed
+- `terminal_text`: cleaned, cut and wrapped for a terminal
 - `hosts`: how hosts of a group differ, and which were split off
 - `verified`: what live checks found, as reports read it
 - `profiles`: what models can do, as rows and as lines
@@ -18,6 +19,7 @@
 - `endpoints`: how the endpoints are doing, as rows and as gauges
 - `exploring`: how the ceilings of exploring stand, as rows and as lines
 - `ledger_wish`: what the ledger is asked, as it was written
+- `page_wish`: what the page is asked, as it was written
 - `ledger_names`: by which names its digests are known
 - `savings`: what routing saved, as rows
 - `ledger`: what it says, as rows
@@ -32,7 +34,26 @@
 - `unlisted`: calls of what the configuration does not list
 - `chains`: what comes after calls, as a line
 - `profiled`: which labels of a table are a profile's, as a line
+- `period`: what the ledger has of a report's period
+- `sentences`: verdicts in words
+- `comparisons`: trials beside what they show
+- `told_trials`: what was worked out of them, as the store has it
+- `task_lines`: the page's rows
+- `page_changes`: what changed
+- `page_troubles`: what needs attention
+- `page`: all of it together
+- `matrix_table`: every endpoint of every task, as tables
+- `task_detail`: a task that was opened
 - `gather`: the report of a store
+- `page_lines`: the page as lines of a terminal
+- `detail_lines`: a task that was opened, likewise
+- `month_lines`: a month on one page, for who pays
+- `more_lines`: all the rest, as lines
 - `terminal`: the report on a terminal
+- `face`: the page as HTML, in a file and live
+- `page_reader`: the page of a running sidecar
+- `report_desk`: the report of a running sidecar, as JSON
+- `readers`: routes that a browser may open, too
+- `owners_desk`: what a running sidecar tells its owner of itself
 - `privacy`: whether anything above a class left a zone
 """

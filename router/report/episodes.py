@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from router.config.compiled import Configuration
+from router.report.terminal_text import clean
 from router.report.views import names_of
 
 COLUMNS = ("n", "success", "90 %", "$/success", "$ each", "total $", "s p50", "s p90")
@@ -103,7 +105,7 @@ def episode_table(section: Mapping[str, Any]) -> Table | None:
         whole, success = row["of_completed"], row["success"]
         costs = row["cost_per_success_usd"], whole["cost_usd_mean"], whole["cost_usd"]
         table.add_row(
-            row["app"],
+            Text(clean(row["app"])),
             f"{row['completed']}/{row['episodes']}",
             _share(success["mean"]),
             _between(success),

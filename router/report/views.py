@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict
 from typing import Any
 
@@ -32,8 +33,19 @@ from router.report.verified import verified_of
 from telemetry.writer import Counters
 
 
-def report_rows(beliefs: Beliefs, strategy: str) -> list[ReportRow]:
-    """Return the report of all categories under a strategy's objective, outlook by outlook."""
+def report_rows(
+    beliefs: Beliefs,
+    strategy: str,
+    *,
+    only: Collection[int] | None = None,
+    with_best: bool = True,
+) -> list[ReportRow]:
+    """Return the report of all categories under a strategy's objective, outlook by outlook.
+
+    Args:
+        only: rows of these tasks; None: of all.
+        with_best: P(best) is worked out, which takes most of the time.
+    """
     configuration = beliefs.configuration
     hosts = compare_hosts(configuration.catalog, beliefs.given_labels)
     compared = _compared(configuration, strategy)
@@ -53,12 +65,19 @@ def report_rows(beliefs: Beliefs, strategy: str) -> list[ReportRow]:
             borrowed=outlook.borrowed,
             profiled=outlook.profiled,
             profile_calls=beliefs.profile_calls,
+            only=only,
+            with_best=with_best,
         )
     ]
 
 
-def posteriors(beliefs: Beliefs, strategy: str) -> dict[str, Any]:
-    """Return everything that a report needs, as JSON."""
+def posteriors(beliefs: Beliefs, strategy: str, *, with_rows: bool = True) -> dict[str, Any]:
+    """Return everything that a report needs, as JSON.
+
+    Args:
+        with_rows: every endpoint of every task, which takes most of the time; else none.
+    """
+    shown = report_rows(beliefs, strategy) if with_rows else []
     labels = sum(outlook.posterior.labels.sum(axis=1) for outlook in beliefs.outlooks)
     names = list(beliefs.configuration.task_index)
     calls = beliefs.traffic.sum(axis=1)
@@ -96,7 +115,7 @@ def posteriors(beliefs: Beliefs, strategy: str) -> dict[str, Any]:
         "damaged": damaged_rows(beliefs),
         "profiles": profile_rows(beliefs.configuration.catalog, verified),
         "apps": {name: app.entry.learn.value for name, app in beliefs.configuration.apps.items()},
-        "rows": [asdict(row) for row in report_rows(beliefs, strategy)],
+        "rows": [asdict(row) for row in shown],
     }
 
 

@@ -94,5 +94,7 @@
 - `budget`: that a hard budget is never overspent, and nothing of it is left lying about
 - `pacing_world`: a sidecar on a clock of its own, under a budget
 - `pacing`: that a budget which binds lasts, and buys what it can
+- `verdict_world`: a trial on recorded outcomes, by users with several sessions
+- `verdict`: that a verdict which is looked at all the time claims only what is so
 - `__main__`: `scripts/prove NAME`
 """

@@ -26,6 +26,7 @@ PROOFS = (
     "budget",
     "savings",
     "pacing",
+    "verdict",
 )
 """Each is the module of its name."""
 

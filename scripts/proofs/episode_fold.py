@@ -16,11 +16,11 @@ import numpy as np
 from bandit import cells
 from bandit.families import P
 from bandit.parts import key_of, read_roles
-from router.beliefs import choices
+from router.beliefs import reviews
 from router.beliefs.alarms import Alarms, by_group
 from router.beliefs.beliefs import believe
-from router.beliefs.keeper import known_review_keys
 from router.beliefs.kept import Kept, ReviewKey
+from router.beliefs.review_keys import known_review_keys
 from router.config.compiled import Configuration
 from scripts.proofs.within import SidecarWithin
 from telemetry import frames, journal
@@ -157,7 +157,7 @@ class FoldedWithin:
         """Return whether a choice changed, as a keeper reviews them."""
         beliefs, changed = self.within.sidecar.keeper.current, False
         for key in self._review_keys():
-            found = choices.review(
+            found = reviews.review(
                 key,
                 self._kept.get(key),
                 beliefs.posterior_of(key.app),

@@ -16,7 +16,8 @@ from msgspec import Struct
 
 from bandit.cells import Terms
 from router.beliefs.beliefs import believe
-from router.beliefs.keeper import NOTHING, known_review_keys
+from router.beliefs.keeper import NOTHING
+from router.beliefs.review_keys import known_review_keys
 from router.config.compiled import Configuration
 from router.decision.context import CallContext, Moment
 from router.dialects.opaque import OpaqueBody, take_hints

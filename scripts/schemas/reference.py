@@ -8,6 +8,7 @@ from router.config.budgets import BudgetEntry
 from router.config.entries import AppEntry, File, MatchEntry, TaskEntry, UserEntry
 from router.config.exploring import ExploringEntry
 from router.config.keys import HeldKeyEntry
+from router.config.notices import NoticesEntry, WebhookEntry
 from router.config.policies import (
     ConstraintsEntry,
     EndpointsEntry,
@@ -82,6 +83,8 @@ PAGES = (
         ("Lists of endpoints", EndpointsEntry, "endpoints of rules"),
         ("Organisation", OrganisationEntry, "organisation"),
         ("Exploring", ExploringEntry, "exploring"),
+        ("Notices", NoticesEntry, "notices"),
+        ("Webhook", WebhookEntry, "notices.webhook"),
         ("Where a key is", AuthEntry, "auth"),
         ("Azure", AzureEntry, "auth.azure"),
     ),

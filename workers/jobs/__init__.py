@@ -8,10 +8,19 @@
 - `choices_known`: what each task's choice was when
 - `saving_records`: what they tell of routed calls
 - `savings`: sums of what routing saved, by day
+- `sequences_known`: which trial or hold-out a unit belongs to
+- `compared_records`: what records tell of calls that chance assigned
+- `comparing`: sums of two sides
+- `compared_state`: how they are kept
+- `shown`: what they show
+- `trial_ends`: when a trial is over
+- `traffic`: how much labelled traffic there was in the last week
+- `recent`: which records of the last days a job reads
+- `comparisons`: trials and hold-outs from records to the store
 - `suggestions`: which tasks prompts of `general` look like
 - `spenders`: who spent most
 - `burials`: what dead processes held of budgets
-- `recent`: which records of the last days a job reads
+- `worker`: who runs jobs, and refuses what is none of ours
 - `jobs`: the only functions that a job may name
 - `schedule`: when they run
 """

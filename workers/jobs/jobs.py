@@ -1,9 +1,7 @@
 """The periodic jobs, and the only functions that a job may name.
 
 Every one may be killed anywhere and run twice. Jobs travel as JSON and carry no arguments: where
-store and archive are is known to the process that runs them. A job that names anything else, or
-asks for a callback or a web request, is refused; so whoever can write to the store cannot make
-this process run code of theirs.
+store and archive are is known to the process that runs them.
 """
 
 from __future__ import annotations
@@ -11,17 +9,14 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
-from rq import SimpleWorker
-from rq.job import Job
 
 from telemetry import keys
 from telemetry.events import RECORD
@@ -35,10 +30,11 @@ from workers.archive.retention import Keep
 from workers.archive.thaw import MAX_ROUND, Thawing
 from workers.archive.trail import Trail
 from workers.folding.batch import take_apart
-from workers.jobs import availability, burials, calibration, recent, savings, spenders
+from workers.jobs import availability, burials, calibration, comparisons, recent, savings, spenders
 from workers.jobs.choices_known import known_choices
 from workers.jobs.episodes import DAYS, figures
 from workers.jobs.suggestions import Guesses
+from workers.jobs.worker import ALLOWED, JobsStopped
 
 log = structlog.get_logger()
 
@@ -217,6 +213,37 @@ def tally() -> dict[str, object]:
     return state
 
 
+def compare() -> dict[str, object]:
+    """Work out what trials and hold-outs show, where that is due, and end trials that are over.
+
+    Where no records are kept nothing is shown; a trial ends when its time is up all the same.
+    """
+    archive = _place[0].archive()
+    seconds, micros = archive.client.time()  # trials begin and end on the store's clock
+    now_ms, began = int(seconds) * 1000 + int(micros) // 1000, time.monotonic()
+    if _place[0].keep.days == 0:
+        comparisons.end_by_time(archive.client, now_ms=now_ms)
+        return {}
+    if not archive.holds():
+        return {}
+    marks = recent.marks(archive)
+    look = comparisons.look_at(archive.client, marks, now_ms=now_ms)
+    if look is None:
+        return {}
+    young = list(recent.tail(archive, most_bytes=MAX_TAIL_BYTES))  # before the files are listed
+    read = recent.choose(
+        _files(archive), days=look.days, most_bytes=MAX_SAVINGS_BYTES, now_ms=now_ms
+    )
+    batches = chain(young, _read(read.files))
+    found = comparisons.work_out(archive.client, look, batches, since_ms=read.since_ms)
+    state = {"truncated": read.is_truncated, "marks": marks}
+    state["took_s"] = round(time.monotonic() - began, 3)
+    over = comparisons.keep(archive.client, look, found, **state)
+    for trial in over:
+        log.info("a trial ended", trial=trial.id, state=trial.state, reason=trial.reason)
+    return found.state | state
+
+
 def rank() -> int:
     """Name who spent most on days that closed; return of how many days and tables."""
     archive = _place[0].archive()
@@ -248,121 +275,26 @@ def _read(files: list[archive_files.ArchiveFile]) -> Iterator[NDArray[np.void]]:
             log.error("a file of the archive is damaged", file=error.path.name)
 
 
-ALLOWED: dict[str, tuple[Callable[[], Any], float]] = {
-    f"workers.jobs.{job.__name__}": (job, every_s)
-    for job, every_s in (
-        *((take, OFTEN_S), (thaw, OFTEN_S), (prune, 3600.0), (index, 3600.0)),
-        *(
-            (bury, 10.0),
-            (rank, 3600.0),
-            (check, DAY_S),
-            (calibrate, DAY_S),
-            (measure, DAY_S),
-            (episodes, MINUTE_S),
-            (tally, 2 * MINUTE_S),
-        ),
-    )
-}
-"""By name: the job, and how often it is due. Whether a file is, `take` sees for itself, and
-`episodes` whether figures are. The names lie in the store, and stay as they are; nothing is
-imported by them."""
-
-
-class JobsStopped(Exception):
-    """The process is to end; the job is done again another time."""
-
-
-class NotAllowed(Exception):
-    """A job names a function that no job may name, or asks for more than to run one."""
-
-
-class AllowedJob(Job):
-    """A job that can be nothing but one of ours."""
-
-    @property
-    def func(self) -> Callable[[], Any]:
-        """Return the function that it names; nothing is imported for it.
-
-        Raises:
-            NotAllowed: it is none of ours, or comes with arguments or something to call after it.
-        """
-        known = ALLOWED.get(self.func_name or "")
-        extras = (self.args, self.kwargs, self.instance, self.webhooks)
-        callbacks = (
-            self._success_callback_name,
-            self._failure_callback_name,
-            self._stopped_callback_name,
+ALLOWED.update(
+    {
+        f"workers.jobs.{job.__name__}": (job, every_s)
+        for job, every_s in (
+            *((take, OFTEN_S), (thaw, OFTEN_S), (prune, 3600.0), (index, 3600.0)),
+            *(
+                (bury, 10.0),
+                (rank, 3600.0),
+                (check, DAY_S),
+                (calibrate, DAY_S),
+                (measure, DAY_S),
+                (episodes, MINUTE_S),
+                (tally, 2 * MINUTE_S),
+                (compare, MINUTE_S),
+            ),
         )
-        if known is None or any(extras) or any(callbacks):
-            raise NotAllowed(str(self.func_name)[:100])
-        return known[0]
-
-    @property
-    def success_callback(self) -> None:
-        """None: it would be imported by a name from the store."""
-        return None
-
-    @property
-    def failure_callback(self) -> None:
-        """None, as above."""
-        return None
-
-    @property
-    def stopped_callback(self) -> None:
-        """None, as above."""
-        return None
-
-    def send_webhooks(self, status: Any, *, exc_string: str | None = None) -> None:
-        """Send none."""
-
-
-class JobWorker(SimpleWorker):
-    """Runs jobs in this very process: polars hangs in one that was forked after its import.
-
-    It takes no commands from the store, and leaves signals to the process. Of a job that fails
-    again and again it logs the first time, and when it is over.
-    """
-
-    job_class = AllowedJob
-
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        self._failing: set[str] = set()
-
-    def subscribe(self) -> None:
-        """Listen to nobody."""
-
-    def unsubscribe(self) -> None:
-        """Nothing to end."""
-
-    def _set_ip_address(self, connection: Any) -> None:
-        """Ask for none: the reply names the path of a unix socket, and rq stumbles over a space."""
-        self.ip_address = "unknown"
-
-    def _install_signal_handlers(self) -> None:
-        """Leave the process's own."""
-
-    def handle_exception(self, job: Job, *exc_info: Any) -> None:
-        """Log a failure by its kind: a message may hold what does not belong in a log."""
-        name = str(job.func_name)[:100]
-        if name not in self._failing and exc_info[0] is not JobsStopped:
-            if name in ALLOWED:
-                self._failing.add(name)
-            kind = exc_info[0].__name__ if exc_info and exc_info[0] else ""
-            number = getattr(exc_info[1], "errno", None) if len(exc_info) > 1 else None
-            log.error("a job failed", job=name, error=kind, errno=number)
-
-    def handle_job_failure(self, *arguments: Any, **named: Any) -> None:
-        """Keep in the store that a job failed, and not with which words: rq keeps a traceback."""
-        super().handle_job_failure(*arguments, **named | {"exc_string": ""})
-
-    def handle_job_success(self, *arguments: Any, **named: Any) -> None:
-        """Note that a job is well again."""
-        super().handle_job_success(*arguments, **named)
-        job = named.get("job") or arguments[0]
-        if job.func_name in self._failing:
-            self._failing.discard(job.func_name)
-            log.info("a job works again", job=job.func_name)
+    }
+)
+"""Whether a file is due, `take` sees for itself, and `episodes` whether figures are. The names lie
+in the store, and stay as they are; nothing is imported by them."""
 
 
 def _breathe() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,6 +76,27 @@ def calls_of(
     return _calls(np.concatenate(attempts), np.concatenate(words), choices or KnownChoices())
 
 
+class KnownCosts(NamedTuple):
+    """What attempts cost, (n,) each."""
+
+    nano: NDArray[np.float64]  # 0 where it is not known
+    is_estimated: NDArray[np.bool_]  # it rests on estimated tokens
+    is_unpriced: NDArray[np.bool_]  # something was used, and nobody knows its price
+
+
+def known_costs(outcomes: NDArray[np.void]) -> KnownCosts:
+    """Return what attempts cost."""
+    flags = outcomes["flags"]
+    estimated, told = (flags & Flag.ESTIMATED) > 0, (flags & Flag.USAGE_KNOWN) > 0
+    priced = (flags & Flag.PRICED) > 0
+    guessed = estimated & ~priced
+    known = (priced | (guessed & (outcomes["price_source"] != PriceSource.NONE))) & (
+        outcomes["cost_nano"] <= MOST
+    )
+    nano = np.where(known, outcomes["cost_nano"], 0).astype(np.float64)
+    return KnownCosts(nano, guessed, (told | estimated) & ~known)
+
+
 def _attempts(outcomes: NDArray[np.void]) -> NDArray[np.void]:
     """Return outcomes as ATTEMPT."""
     token, flags, result = outcomes["token"], outcomes["flags"], outcomes["result"]
@@ -82,13 +104,8 @@ def _attempts(outcomes: NDArray[np.void]) -> NDArray[np.void]:
     out["nonce"], out["nonce_rest"] = halves_of(token["nonce"])
     for name, of_token in _OF_TOKEN.items():
         out[name] = token[of_token]
-    estimated, told = (flags & Flag.ESTIMATED) > 0, (flags & Flag.USAGE_KNOWN) > 0
-    priced = (flags & Flag.PRICED) > 0
-    guessed = estimated & ~priced
-    known = (priced | (guessed & (outcomes["price_source"] != PriceSource.NONE))) & (
-        outcomes["cost_nano"] <= MOST
-    )
-    out["cost_nano"] = np.where(known, outcomes["cost_nano"], 0)
+    costs = known_costs(outcomes)
+    out["cost_nano"] = costs.nano
     out["at_ms"] = token["decided_at_ms"]
     out["day"] = token["decided_at_ms"] // DAY_MS
     out["tokens_in"], out["tokens_out"] = outcomes["tokens_in"], outcomes["tokens_out"]
@@ -98,7 +115,7 @@ def _attempts(outcomes: NDArray[np.void]) -> NDArray[np.void]:
     out["is_answer"] = result == Result.OK
     out["is_overtaken"] = result == Result.OVERTAKEN
     out["is_failure"] = np.isin(result, FAILURES) & ~out["is_overtaken"]
-    out["is_estimated"], out["is_unpriced"] = guessed, (told | estimated) & ~known
+    out["is_estimated"], out["is_unpriced"] = costs.is_estimated, costs.is_unpriced
     return out
 
 

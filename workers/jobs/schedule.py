@@ -21,7 +21,8 @@ from telemetry.errors import StoreUnavailable
 from telemetry.store import Address, Client, StoreErrors, connect, parse_address
 from telemetry.trouble import trouble_of
 from workers.archive.archive import identity
-from workers.jobs.jobs import ALLOWED, AllowedJob, JobWorker, Place, work_at
+from workers.jobs.jobs import Place, work_at
+from workers.jobs.worker import ALLOWED, AllowedJob, JobWorker
 
 log = structlog.get_logger()
 

@@ -1,0 +1,57 @@
+"""What the store tells of releases and proposals: each entry with the id that it is undone by.
+
+Entries of earlier versions have no id; theirs follows from what they say, as that of any does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from router.beliefs.kept import Kept, ReleaseNotice, ReviewKey, release_id
+from router.beliefs.releases import NOTE, RELEASE
+from telemetry import keys
+from telemetry.store import Client
+
+
+def read_release_log(
+    client: Client, kept: Iterable[Kept], *, most: int, since_ms: int = 0
+) -> list[dict[str, Any]]:
+    """Return releases (`kind: release`) and notes (`proposed`, `lapsed`, `yielded`), newest first.
+
+    Args:
+        kept: what the store keeps of review keys, by which earlier entries get their ids.
+        most: entries, at most.
+        since_ms: by the store's clock; earlier ones are left out.
+    Raises:
+        redis.RedisError: the store is away.
+    """
+    review_keys = [one.review_key for one in kept]
+    found = client.xrevrange(keys.RELEASES, min=str(since_ms), count=most)
+    read = (_entry(fields, review_keys) for _, fields in found)
+    return [entry for entry in read if entry is not None]
+
+
+def _entry(fields: dict[bytes, bytes], review_keys: list[ReviewKey]) -> dict[str, Any] | None:
+    """Return an entry; None where it cannot be read."""
+    release, note = fields.get(RELEASE.encode()), fields.get(NOTE.encode())
+    try:
+        value = json.loads(release or note or b"")
+        if release is None:
+            return {**value, "kind": str(value["kind"])}
+        id_ = value.get("id") or _id_of(value, review_keys)
+        return {"kind": RELEASE, "role": None, **value, "id": id_}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _id_of(value: dict[str, Any], review_keys: list[ReviewKey]) -> str:
+    """Return the id of an entry without one; empty where it may be of several review keys."""
+    whose = (value["app"], value["strategy"], value["model"] or "")
+    mine = [key for key in review_keys if (key.app, key.strategy, key.model) == whose]
+    if len(mine) != 1:
+        return ""
+    task, before, after = (str(value[name]) for name in ("task", "before", "after"))
+    notice = ReleaseNotice(task, before, after, None, None, "", at_ms=int(value["at_ms"]))
+    return release_id(mine[0], notice)

@@ -1,0 +1,208 @@
+"""What the page says: one word a task, verdicts as sentences, and what is asked of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from pages import DEMO, GAINS, KEEP, NOT_SHOWN, NOTHING, TRADE
+
+from bandit.families import S
+from bandit.report import (
+    FoldedTasks,
+    PageTrouble,
+    Signal,
+    TaskFacts,
+    TaskWord,
+    added_signals,
+    first_tasks,
+    in_order,
+    signals_of,
+    word_of,
+)
+from router.errors import RequestRejected
+from router.report.comparisons import ToldTrial, compare, verdict_lines
+from router.report.page_wish import page_wish, page_wish_in
+from router.report.sentences import ComparedNames, sentence, signals_line
+from telemetry.trials import Trial, TrialState
+
+NOW_S = 1_764_513_000.0  # 2025-11-30 14:30 UTC
+OF = ComparedNames("big", "small", app="shop", task="chat")
+
+
+def test_the_first_word_that_holds_is_said() -> None:
+    facts = TaskFacts(
+        why_off="off",
+        why_pinned="pinned",
+        has_signal=False,
+        why_unknown="nobody says",
+        verdict=GAINS,
+        verdict_text="gains",
+        moved="released",
+        note="trying",
+    )
+
+    said = []
+    for change in (
+        {},
+        {"why_off": ""},
+        {"why_pinned": ""},
+        {"has_signal": True},
+        {"verdict": NOT_SHOWN},
+        {"moved": ""},
+    ):
+        facts = replace(facts, **change)
+        said.append(word_of(facts))
+
+    assert said == [
+        (TaskWord.OFF, "off"),
+        (TaskWord.PINNED, "pinned"),
+        (TaskWord.NO_SIGNAL, "nobody says"),
+        (TaskWord.PROVEN, "gains"),
+        (TaskWord.MOVED, "released"),
+        (TaskWord.LEARNING, "trying"),
+    ]
+
+
+def test_an_order_decides_without_labels_and_says_what_it_did_not_check() -> None:
+    facts = TaskFacts(is_order=True, why_unknown="floor not checked", moved="released")
+
+    assert word_of(facts) == (TaskWord.MOVED, "released; floor not checked")
+
+
+def test_a_verdict_that_keeps_the_incumbent_is_proven_too() -> None:
+    assert word_of(TaskFacts(has_signal=True, verdict=KEEP))[0] is TaskWord.PROVEN
+
+
+def test_tasks_are_folded_by_spend() -> None:
+    shown, folded = first_tasks(reversed(DEMO.tasks), 3)
+
+    assert [line.task for line in shown] == ["chat.support", "code.review", "extract"]
+    assert folded == FoldedTasks(2, 1_015 + 48, pytest.approx(0.83))
+    assert first_tasks(DEMO.tasks)[1] is None
+
+
+def test_signals_are_said_as_people_say_them() -> None:
+    found = signals_of({S.HUMAN: 1, S.TOOLS: 12_400, S.JUDGE: 0})
+
+    assert signals_line(found) == "by 12,400 tool-call checks and 1 thumb"
+    assert added_signals([found, found])[0] == Signal("tool-call checks", 24_800)
+    assert signals_line(()) == ""
+
+
+def test_troubles_come_once_the_urgent_first() -> None:
+    late, early = PageTrouble("late", 2), PageTrouble("early", 1)
+    calm = PageTrouble("calm", 3, is_urgent=False)
+
+    assert in_order([calm, early, late, early]) == (late, early, calm)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "says"),
+    [
+        (
+            KEEP,
+            "In chat: not worth it here: keep big; small is at -0.4 % [-1.1, 0.3] of a success's "
+            "value (hold-out: 30,118 sessions against 902).",
+        ),
+        (
+            GAINS,
+            "In chat: small gains 3.1 pp [1.2, 5.0] in quality and 38.0 % [31.0, 44.0] less cost "
+            "per success against your incumbent big (trial: 2,088 sessions against 2,104).",
+        ),
+        (
+            TRADE,
+            "In chat: small is a trade: +2.4 pp [0.9, 3.9] in quality for +21.0 % [14.0, 29.0] "
+            "cost per success (-5.0 % [-12.0, 2.0] wall time) (trial: 655 sessions against 640).",
+        ),
+        (
+            NOT_SHOWN,
+            "In chat: whether small is better: not shown yet, about 1,400 sessions more (+1.2 pp "
+            "[-1.8, 4.2] in quality) (trial: 398 sessions against 410).",
+        ),
+        (NOTHING, "In chat: whether small is better: not shown yet."),
+    ],
+)
+def test_verdicts_are_sentences(verdict: object, says: str) -> None:
+    assert sentence(verdict, OF) == says  # type: ignore[arg-type]
+
+
+def test_a_verdict_that_is_over_carries_its_date() -> None:
+    over = replace(KEEP, ended_ms=int(NOW_S * 1000))
+
+    assert "hold-out that ended 2025-11-30" in sentence(over, OF)
+
+
+def trial(id_: str, **more: object) -> Trial:
+    usual = {
+        "app": "shop",
+        "strategy": "quality",
+        "task": "chat",
+        "incumbent": "big",
+        "challenger": "small",
+        "began_ms": 1_000,
+        "ends_ms": 2_000,
+    }
+    return Trial(id=id_, **(usual | more))  # type: ignore[arg-type]
+
+
+def test_a_hold_out_is_told_once_it_shows_something_and_is_never_pooled() -> None:
+    won = trial("a", state=TrialState.WON, ended_ms=1_500)
+
+    (early,) = compare([won], {"a": ToldTrial(verdict=GAINS, holdout=NOT_SHOWN)})
+    (late,) = compare([won], {"a": ToldTrial(verdict=GAINS, holdout=KEEP)})
+
+    assert (early.verdict, late.verdict) == (GAINS, KEEP)
+
+
+def test_each_app_has_one_sentence_and_a_trial_that_runs_its_stop() -> None:
+    told = {"a": ToldTrial(NOT_SHOWN), "b": ToldTrial(GAINS), "c": ToldTrial(TRADE)}
+    trials = [trial("a"), trial("b", state=TrialState.ENDED), trial("c", app="desk", task="")]
+
+    lines = verdict_lines(compare(trials, told), names_app=True)
+
+    assert [line.advice for line in lines] == [
+        "pointsman trial stop c",
+        "pointsman trial stop a",
+    ]
+    assert lines[0].text.startswith("App desk: ")
+    assert lines[1].text.startswith("App shop, chat: ")
+
+
+@pytest.mark.parametrize(
+    ("given", "scope", "days"),
+    [
+        ({}, "all apps, 7 days", 7),
+        ({"since": "1d"}, "all apps, 1 day", 1),
+        ({"since": "2025-11-20", "app": "shop"}, "app shop, since 2025-11-20", 11),
+        ({"month": "2025-10", "task": "chat"}, "all apps, task chat, 2025-10", 31),
+        ({"month": "this"}, "all apps, 2025-11", 30),
+    ],
+)
+def test_a_period_is_read_as_it_is_written(given: dict[str, str], scope: str, days: int) -> None:
+    wish = page_wish(given, now_s=NOW_S)
+
+    assert wish.scope == scope
+    assert (wish.until_ms - wish.since_ms) / 86_400_000 == days
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        (b"since=0d", "since: '0d': from 1d"),
+        (b"since=soon", "write a day or a time"),
+        (b"until=2025-11-30", "no such field"),
+        (b"since=7d&since=8d", "there twice"),
+        (b"month=2025-11&since=7d", "there beside a month"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_by_field(query: bytes, says: str) -> None:
+    with pytest.raises(RequestRejected, match=says):
+        page_wish_in(query, now_s=NOW_S)
+
+
+def test_a_task_is_asked_for_with_its_leaves() -> None:
+    wish = page_wish({"task": "code"}, now_s=NOW_S)
+
+    assert wish.admits(app="a", task="code.review", role="", strategy="quality")
+    assert not wish.admits(app="a", task="coder", role="", strategy="quality")
