@@ -17,18 +17,22 @@ from telemetry.store import Address, connect
 
 TIMEOUT_S = 10.0
 """Of one round trip."""
+NAMELESS = "this sidecar"
 
 
 class PageReader:
     """Makes pages of what a process believes and what lies in its store."""
 
-    def __init__(self, address: Address, keeper: Keeper, file: Path | None) -> None:
+    def __init__(
+        self, address: Address, keeper: Keeper, file: Path | None, *, name: str = NAMELESS
+    ) -> None:
         """Read nothing yet.
 
         Args:
             file: what the configuration was read from.
+            name: of this process, among the routers of its store.
         """
-        self._address, self._keeper, self._file = address, keeper, file
+        self._address, self._keeper, self._file, self._name = address, keeper, file, name
 
     def read(self, beliefs: Beliefs, wish: PageWish, own: App | None) -> FoundPage:
         """Return the page, and the tasks that were asked for.
@@ -46,6 +50,7 @@ class PageReader:
             switch=self._keeper.switch,
             raters=NO_RATERS,
             file=self._file,
+            this_router=self._name,
             sees_all=own is None,
             with_rows=False,
         )

@@ -32,6 +32,7 @@ from workers.archive.retention import Keep
 from workers.folding.batch import DAY_MS, cold_field
 from workers.jobs import jobs
 from workers.jobs.jobs import Place
+from workers.jobs.worker import ALLOWED
 
 N = 300
 WITHIN_S = 60.0
@@ -188,7 +189,7 @@ def _worker(state_dir: Path) -> Iterator[None]:
 @contextmanager
 def _job(place: Place) -> Iterator[None]:
     """Run the job that archives and the one that puts back, each five seconds."""
-    every_s = jobs.ALLOWED["workers.jobs.thaw"][1]
+    every_s = ALLOWED["workers.jobs.thaw"][1]
     jobs.work_at(place)
 
     def run() -> None:

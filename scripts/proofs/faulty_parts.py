@@ -89,10 +89,11 @@ def _arm_worker(name: str) -> None:
     done = Path(os.environ[ONCE]) / name
     if done.exists():
         if name == "jobs":
-            from workers.jobs import jobs
+            from workers.jobs import jobs  # noqa: F401 - it fills the list
+            from workers.jobs.worker import ALLOWED
 
-            _, every_s = jobs.ALLOWED[JOB]
-            jobs.ALLOWED[JOB] = (_break_with_secret, every_s)
+            _, every_s = ALLOWED[JOB]
+            ALLOWED[JOB] = (_break_with_secret, every_s)
         return
     done.touch()
     if name == "jobs":

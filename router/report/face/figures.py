@@ -75,7 +75,8 @@ def amount(x: float, unit: str) -> str:
 
 def seconds(s: float) -> str:
     """Return a time that somebody waits."""
-    return f"{s:.0f} s" if s >= 10 else f"{s:.1f} s" if s >= 1 else f"{s:.2f} s"
+    digits = 0 if s >= 10 else 1 if s >= 1 else 2 if s >= 0.1 else 3
+    return f"{s:.{digits}f} s"
 
 
 def sentence(text: str) -> str:

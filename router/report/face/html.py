@@ -13,10 +13,10 @@ from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from bandit.report import Page
-from bandit.task_detail import TaskDetail
+from bandit.task_detail import MOST_CURVES, TaskDetail
 from router.report.face import figures, rows
 from router.report.face.decision import DecisionView
 
@@ -31,6 +31,9 @@ LIVE_POLICY = (
     f"default-src 'none'; style-src {STYLE_HASH}; img-src 'self' data:; script-src 'self'; "
     "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
+
+MOST_LIVE = 120
+"""Endpoints of a task that is opened alone."""
 
 
 def page_html(page: Page, details: Sequence[TaskDetail] = (), *, is_live: bool = False) -> str:
@@ -57,8 +60,10 @@ def task_html(page: Page, details: Sequence[TaskDetail]) -> str:
     Args:
         details: at least one; several where apps, roles or strategies have the task.
     """
+    most = MOST_LIVE if len(details) == 1 else MOST_CURVES
     opened = [
-        (rows.task_words(d.line), rows.task_basis(d.line), d.line, rows.matrix(d)) for d in details
+        (rows.task_words(d.line), rows.task_basis(d.line), d.line, rows.matrix(d, most=most))
+        for d in details
     ]
     title = f"{details[0].line.task}, Pointsman"
     return TEMPLATE.render(kind="task", is_live=True, title=title, page=page, opened=opened)
@@ -78,6 +83,16 @@ def _finalized(value: Any) -> Any:
     return figures.shown(value, figures.MOST_OF_SENTENCE) if type(value) is str else value
 
 
+def _told(text: str) -> Markup:
+    """Return words in which what stands between backticks is a command."""
+    parts = figures.sentence(text).split("`")
+    if len(parts) % 2 == 0:  # one is left open: it is a word like others
+        return escape("`".join(parts))
+    told = [Markup("<code>{}</code>").format(part) if i % 2 else escape(part)
+            for i, part in enumerate(parts)]  # fmt: skip
+    return Markup("").join(told)
+
+
 def _environment() -> Environment:
     made = Environment(
         autoescape=True,
@@ -95,7 +110,7 @@ def _environment() -> Environment:
         "points": figures.points,
         "quality": figures.quality,
         "share": figures.share,
-        "sentence": figures.sentence,
+        "told": _told,
         "seconds": figures.seconds,
         "moment": figures.moment,
         "since": figures.since,

@@ -203,5 +203,6 @@ def router_rows(routers: Sequence[RouterLine]) -> list[RouterRow]:
 def budget_words(line: SpendLine) -> str:
     """Return how a budget stands."""
     said = f"{figures.amount(line.spent, line.unit)} of {figures.amount(line.limit, line.unit)}"
-    said += f" a {line.per}" if line.per else ""
+    each = "an" if line.per[:1] in "aeiouh" else "a"
+    said += f" {each} {line.per}" if line.per else ""
     return f"{said}, {figures.share(line.spent / line.limit)}" if line.limit > 0 else said
