@@ -247,6 +247,7 @@ class Sidecar:
             flush=self.decisions.flush,
             recent=recent.of,
         )
+        reader = PageReader(address, self.keeper, file, name=self.chronicle.name)
         self.routes = Routes(
             Services(
                 keeper=self.keeper,
@@ -276,16 +277,12 @@ class Sidecar:
                     n_shards=n_shards,
                 ),
                 explain=explain,
-                page=PageDesk(
-                    PageReader(address, self.keeper, file).read,
-                    explain,
-                    is_off=lambda: self.keeper.off,
-                ),
+                page=PageDesk(reader.read, explain, is_off=lambda: self.keeper.off),
                 desks={
                     **owners.handlers(),
                     "/v1/router/ledger": self.ledger.tell,
                     "/v1/router/budgets": BudgetDesk(address, self.watch).tell,
-                    "/v1/router/report": ReportDesk(address, self.keeper, file).tell,
+                    "/v1/router/report": ReportDesk(reader.whole).tell,
                 },
                 metrics=metrics,
                 admission=self.admission,

@@ -344,7 +344,7 @@ def test_report_says_what_to_begin_with_where_there_is_nothing(tmp_path: Path) -
     plain, as_json = (pointsman("report", "--config", missing, *more) for more in ([], ["--json"]))
 
     assert plain.exit_code == as_json.exit_code == 1
-    assert "pointsman demo" in plain.stdout
+    assert "pointsman demo" in " ".join(plain.stdout.split())
     assert json.loads(as_json.stdout)["rows"] == []
 
 

@@ -648,7 +648,7 @@ def test_report_shows_episodes_and_has_all_in_json(state_dir: Path, address: Add
         whole = {"at_ms": NOW_MS, "since_ms": BEGAN_MS, "truncated": True, "apps": found}
         client.set(keys.EPISODES, json.dumps(whole))
 
-    said = pointsman("report", "--config", file, environment=url).stdout
+    said = pointsman("report", "--all", "--config", file, environment=url).stdout
     rows = json.loads(pointsman("report", "--json", "--config", file, environment=url).stdout)
 
     assert "by episode, of 1 day\n" in said.replace(" \n", "\n").replace("  ", "")

@@ -29,6 +29,7 @@ READ = (
     "/",
     "/task/code",
     "/decision/rd_x",
+    "/v1/router/report",
     "/v1/router/ledger",
     "/v1/router/budgets",
     "/v1/router/posteriors",
@@ -37,7 +38,14 @@ READ = (
     "/metrics",
     "/readyz?verbose",
 )
-OWN_TOO = ("/", "/task/code", "/v1/router/ledger", "/v1/router/budgets", "/v1/router/endpoints")
+OWN_TOO = (
+    "/",
+    "/task/code",
+    "/v1/router/report",
+    "/v1/router/ledger",
+    "/v1/router/budgets",
+    "/v1/router/endpoints",
+)
 """An app's key sees its own there."""
 GUARDS = (
     "script-src 'self'",
@@ -180,6 +188,7 @@ def test_every_page_is_sent_so_that_nothing_else_gets_in(sidecar: Sidecar) -> No
 
 def test_paths_of_the_page_are_its_own_and_those_below_a_version_are_not() -> None:
     assert normal_path(b"/task/code.review") == "/task/code.review"
+    assert normal_path(b"/task/a%2Fb") == "/task/a/b"  # a task may be called so
     assert normal_path(b"/decision/rd_x/") == "/decision/rd_x"
     assert normal_path(b"/page.js") == "/page.js"
     assert normal_path(b"/v1/task/code") == "/v1/task/code"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import yaml
 from pages import DEMO, GAINS, KEEP, NOT_SHOWN, NOTHING, TRADE
 
-from bandit.families import S
+from bandit import cells
+from bandit.families import N_COLUMNS, Family, Q, S
 from bandit.report import (
     FoldedTasks,
     PageTrouble,
@@ -20,10 +24,15 @@ from bandit.report import (
     signals_of,
     word_of,
 )
+from router.beliefs.beliefs import believe
+from router.config.compiled import compile_text
 from router.errors import RequestRejected
 from router.report.comparisons import ToldTrial, compare, verdict_lines
+from router.report.page_changes import alarm_line, proposal_line, release_line
 from router.report.page_wish import page_wish, page_wish_in
 from router.report.sentences import ComparedNames, sentence, signals_line
+from router.report.views import report_rows
+from telemetry.digests import digest8
 from telemetry.trials import Trial, TrialState
 
 NOW_S = 1_764_513_000.0  # 2025-11-30 14:30 UTC
@@ -199,6 +208,59 @@ def test_a_period_is_read_as_it_is_written(given: dict[str, str], scope: str, da
 def test_what_cannot_be_meant_is_refused_by_field(query: bytes, says: str) -> None:
     with pytest.raises(RequestRejected, match=says):
         page_wish_in(query, now_s=NOW_S)
+
+
+def test_a_release_tells_before_after_evidence_and_its_undo() -> None:
+    told = {
+        **{"app": "shop", "task": "chat", "before": "big", "after": "small", "at_ms": 7},
+        **{"gain": 0.031, "p_better": 0.98, "reason": "better", "labels": {"shop": 210}},
+    }
+
+    line = release_line({**told, "id": "3fa9c1d2"})
+
+    assert line.text == "big → small, +3.1 points expected"
+    assert line.reason == "better, P(better) 0.980 on labels: 210 of shop"
+    assert line.undo == "pointsman release undo 3fa9c1d2"
+    assert release_line({**told, "reason": "removed", "id": "3fa9c1d2"}).undo == ""
+    assert release_line(told).undo == "", "an earlier version gave no id"
+    assert proposal_line({**told, "id": "91b7aa04"}).undo == "pointsman release accept 91b7aa04"
+
+
+def test_alarms_tell_how_far_and_on_what() -> None:
+    told = {"kind": "down", "endpoint": "b", "at_ms": 7, "since_ms": 0, "labels": 84.0}
+
+    line = alarm_line({**told, "mean_residual": -3.2, "factor": 0.71})
+
+    assert line is not None
+    assert line.text == "quality fell: rewards × 0.71 of what was expected"
+    assert line.reason == "-3.2 sd on 84 labels since 1970-01-01"
+    assert alarm_line({"kind": "price", "endpoint": "b"}) is None
+
+
+def test_labels_that_were_given_never_fall_while_those_that_count_may() -> None:
+    """A change of an endpoint leaves less of what was said before; it was said all the same."""
+    of = compile_text(
+        yaml.safe_dump({"endpoints": [{"id": "a", "model": "a", "base_url": "http://a.test/v1"}]}),
+        file="test.yaml",
+    )
+    quality, signals = np.zeros((1, N_COLUMNS)), np.zeros((1, N_COLUMNS))
+    quality[:, [Q.LABELS, Q.N]], quality[:, [Q.R, Q.R2]], signals[:, S.HUMAN] = 4, 3, 9
+    now_ms = int(time.time() * 1000)
+    where = {
+        "category": np.array([digest8("task", "general")], dtype=np.uint64),
+        "endpoint": of.catalog.digests,
+        "at_ms": np.array([now_ms]),
+    }
+    rows = cells.merge(
+        [
+            cells.terms(family, columns=columns, **where)
+            for family, columns in ((Family.QUALITY, quality), (Family.SIGNALS, signals))
+        ]
+    )
+
+    (row,) = report_rows(believe(of, rows, version=1), "quality")
+
+    assert (row.labels, row.labels_given) == (4, 9)
 
 
 def test_a_task_is_asked_for_with_its_leaves() -> None:

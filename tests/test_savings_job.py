@@ -438,7 +438,7 @@ def test_the_verb_and_the_route_tell_it_and_an_app_hears_of_itself_alone(
     as_json = pointsman("spend", "--since", day, "--json", "--config", config)
     with closing(connect(address)) as client:
         stored(client, int(time.time() // 86_400))
-    report = pointsman("report", "--config", config)
+    report = pointsman("report", "--all", "--config", config)
     with serving(value_of(provider), state_dir, address) as sidecar:
         bearer = {"authorization": f"Bearer {KEYS_OF['lab']}"}
         own = sidecar.http.get("/v1/router/ledger", params={"since": day}, headers=bearer).json()

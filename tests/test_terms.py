@@ -469,7 +469,7 @@ def test_a_report_tells_of_agreements_published_prices_and_availability(
             client.set(keys.AVAILABILITY, json.dumps({"at_ms": 1, "endpoints": [counted]}))
         rows = sidecar.http.get("/v1/router/endpoints").json()["endpoints"]
         url = {"REDIS_URL": address.url}
-        said = pointsman("report", "--config", file, environment=url).stdout
+        said = pointsman("report", "--all", "--config", file, environment=url).stdout
         found = json.loads(pointsman("report", "--json", "--config", file, environment=url).stdout)
 
     assert "the agreement of vault ended on 2020-01-01" in said

@@ -40,7 +40,7 @@ def normal_path(raw_path: bytes) -> str:
         raise _devious("contains '.' or '..' segments")
     if (parts[0] if len(parts) == 1 else "") in OWN and len(parts) <= 1:
         return "/" + "".join(parts)
-    if len(parts) == 2 and parts[0] in PAGES:
+    if len(parts) > 1 and parts[0] in PAGES:
         return "/" + "/".join(parts)
     while parts and parts[0].lower() == VERSION:
         parts.pop(0)

@@ -50,9 +50,9 @@
 - `month_lines`: a month on one page, for who pays
 - `more_lines`: all the rest, as lines
 - `terminal`: the report on a terminal
+- `report_desk`: the report of a running sidecar, as JSON
 - `face`: the page as HTML, in a file and live
 - `page_reader`: the page of a running sidecar
-- `report_desk`: the report of a running sidecar, as JSON
 - `readers`: routes that a browser may open, too
 - `owners_desk`: what a running sidecar tells its owner of itself
 - `privacy`: whether anything above a class left a zone

@@ -324,8 +324,7 @@ def fill(report: Report, client: Client, source: ReportSource) -> None:
     if source.rows is not None:
         report.unlisted = unlisted_calls(source.rows, configuration, beliefs.names)
     report.rows = [ReportRow(**row) for row in shown["rows"]]
-    known_any = any(one["calls"] or one["signal"] for one in shown["categories"])
-    if not report.unlisted and not known_any and not shown["damaged"]:
+    if not report.unlisted and not any(row.is_of_traffic or row.damaged for row in report.rows):
         report.missing.append(NO_CALL)
     report.missing += [_no_signal(one) for one in shown["categories"] if not one["signal"]]
     _add_page(report, client, source, known)

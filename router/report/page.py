@@ -123,7 +123,7 @@ def make_page(client: Client, source: PageSource) -> tuple[Page, Period]:
         troubles=in_order(_troubles(source, routers)),
         routers=_router_lines(source, routers),
         is_off=source.switch.off,
-        notes=tuple(_notes(source, period, routers)),
+        notes=tuple(_notes(source, period, routers, has_lines=bool(lines))),
     )
     return page, period
 
@@ -176,7 +176,7 @@ def _without_trial(
     of, wish = beliefs.configuration, source.wish
     apps = [app for app in of.apps.values() if wish.app in (None, app.name)]
     routed = [app.name for app in apps if app.entry.mode is Mode.ROUTE]
-    if not gathered.period.lines and not any(line.calls or line.signals for line in lines):
+    if not any(line.calls or line.signals for line in lines):
         return _nothing("Not shown yet: no call was recorded.", "", now)
     if not routed:
         text = "Not shown yet: nothing is routed, so there is nothing to compare."
@@ -331,10 +331,12 @@ def _router_lines(source: PageSource, routers: Sequence[RouterPresence]) -> tupl
     )
 
 
-def _notes(source: PageSource, period: Period, routers: Sequence[RouterPresence]) -> Iterable[str]:
+def _notes(
+    source: PageSource, period: Period, routers: Sequence[RouterPresence], *, has_lines: bool
+) -> Iterable[str]:
     if not period.is_whole:
         yield "the ledger has too many rows for one page: ask for fewer days, or for one app"
-    elif not period.total.attempts:
+    elif not has_lines:
         ever = bool(source.beliefs.traffic.any())
         yield NONE_IN_PERIOD if ever or source.wish.is_narrow else NO_CALL
     if source.sees_all and not routers and not source.this_router:

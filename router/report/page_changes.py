@@ -43,6 +43,7 @@ def page_changes(
     """
     found = [
         *_each(_stream(client, keys.RELEASES, b"release", wish), release_line),
+        *_each(_stream(client, keys.RELEASES, b"note", wish), note_line),
         *_each(_stream(client, keys.ALARMS, b"alarm", wish), alarm_line),
         *map(_logged, read_changes(client, since_ms=wish.since_ms, limit=MOST_READ)),
         *(line for trial in trials for line in trial_lines(trial)),
@@ -103,6 +104,29 @@ def release_line(told: Told) -> ChangeLine:
     )
 
 
+NOTED = {
+    "lapsed": (ChangeKind.PROPOSAL, "no longer waits for a yes"),
+    "yielded": (ChangeKind.BUDGET, "yields: what exploring may cost is spent"),
+}
+"""What is announced beside releases; a proposal that waits is told as long as it does."""
+
+
+def note_line(told: Told) -> ChangeLine | None:
+    """Return what was announced beside releases as a change."""
+    if told["kind"] not in NOTED:
+        return None
+    kind, says = NOTED[told["kind"]]
+    return ChangeLine(
+        at_ms=int(told["at_ms"]),
+        kind=kind,
+        subject=str(told["task"]),
+        text=f"{told['before']} → {told['after']} {says}",
+        reason=str(told.get("why") or ""),
+        id=str(told.get("id") or ""),
+        app=str(told.get("app") or ""),
+    )
+
+
 def proposal_line(told: Told) -> ChangeLine:
     """Return a release that waits for a yes."""
     id_ = str(told["id"])
@@ -151,6 +175,8 @@ def _of_prompt(told: Told) -> str:
 
 
 def _logged(record: ChangeRecord) -> ChangeLine | None:
+    if record.kind == ChangeKind.TRIAL:
+        return None  # trials tell of themselves, with how to stop them
     try:
         kind = ChangeKind(record.kind)
     except ValueError:

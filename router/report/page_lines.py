@@ -41,13 +41,15 @@ class Most:
     change_lines: int = 3  # of one
     budgets: int = 5
     troubles: int = 6
-    trouble_lines: int = 2  # of one
+    trouble_lines: int = 4  # of one
     notes: int = 4
 
     def less(self) -> Most:
         """Return what is to be tried next, where there are too many lines."""
         if self.change_lines > 2:
             return replace(self, change_lines=2)
+        if self.trouble_lines > 2:
+            return replace(self, trouble_lines=2)
         if self.changes > 3:
             return replace(self, changes=self.changes - 1)
         if self.budgets > 2:
@@ -198,7 +200,7 @@ def money(usd: float) -> str:
         return f"{usd:,.0f}"
     if size >= 1:
         return f"{usd:,.2f}"
-    return f"{usd:.2g}" if size >= 1e-4 else f"{usd:.1e}"
+    return f"{usd:.2g}" if size >= 1e-4 else f"{usd:.7f}".rstrip("0")
 
 
 def _folded(page: Page, n_shown: int, width: int) -> list[str]:

@@ -8,39 +8,32 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import closing
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from router.beliefs.beliefs import Beliefs
-from router.beliefs.keeper import Keeper
 from router.config.compiled import App
 from router.errors import RequestRejected
 from router.net.asgi import Exchange
 from router.policy.callers import Keys
-from router.policy.standing import usual_strategy
-from router.report.gather import ALL_TASKS, Report, ReportSource, fill
+from router.report.gather import Report
 from router.report.page_wish import PageWish, page_wish_in, require_known
-from router.report.views import keeper_rows
 from telemetry.numbers import brief
-from telemetry.store import Address, StoreErrors, connect
+from telemetry.store import StoreErrors
 from telemetry.trouble import trouble_of
 
-TIMEOUT_S = 10.0
-"""Of one round trip."""
+ReportOf = Callable[[Beliefs, PageWish, App | None], Report]
+"""Makes a report; whose app's own, or everybody's. It waits for the store, and may raise
+`StoreErrors`."""
 
 
 class ReportDesk:
     """Answers programs; one for the process."""
 
-    def __init__(self, address: Address, keeper: Keeper, file: Path | None) -> None:
-        """Ask nothing yet.
-
-        Args:
-            file: what the configuration was read from.
-        """
-        self._address, self._keeper, self._file = address, keeper, file
+    def __init__(self, report_of: ReportOf) -> None:
+        """Ask nothing yet."""
+        self._report_of = report_of
         self._turn = asyncio.Semaphore(1)
 
     async def tell(self, exchange: Exchange, beliefs: Beliefs) -> None:
@@ -60,21 +53,8 @@ class ReportDesk:
         await exchange.respond_json(200, found)
 
     def _read(self, beliefs: Beliefs, wish: PageWish, own: App | None) -> dict[str, Any]:
-        source = ReportSource(
-            beliefs=beliefs,
-            strategy=wish.strategy or usual_strategy(beliefs.configuration),
-            wish=wish,
-            switch=self._keeper.switch,
-            raters=self._keeper.raters,
-            file=self._file,
-            sees_all=own is None,
-            most_tasks=ALL_TASKS,
-            with_rows=own is None,
-        )
-        report = Report(posteriors=keeper_rows(self._keeper))
         try:
-            with closing(connect(self._address, timeout_s=TIMEOUT_S)) as client:
-                fill(report, client, source)
+            report = self._report_of(beliefs, wish, own)
         except StoreErrors as error:
             message = f"the store: {trouble_of(error).shown}; try again"
             raise RequestRejected("store_away", message) from None

@@ -63,7 +63,8 @@ def task_lines(
 ) -> tuple[tuple[TaskLine, ...], FoldedTasks | None]:
     """Return the lines of what is wished, the dearest first, and what the others come to."""
     chosen = _by_key(gathered.choices, wish)
-    keys = dict.fromkeys([*gathered.period.lines, *chosen])
+    called = [key for key in gathered.period.lines if _has_traffic(gathered.beliefs, key)]
+    keys = dict.fromkeys([*called, *chosen])
     lines = [_line(gathered, key, chosen.get(key)) for key in keys]
     shown, folded = first_tasks(lines, most)
     return tuple(with_figures(gathered.beliefs, shown)), folded
@@ -185,6 +186,12 @@ def _task_row(beliefs: Beliefs, key: LineKey) -> tuple[int, int] | None:
     app = beliefs.configuration.apps.get(key.app)
     row = beliefs.configuration.task_index.get(key.task)
     return None if app is None or row is None else (app.outlook, row)
+
+
+def _has_traffic(beliefs: Beliefs, key: LineKey) -> bool:
+    """Return whether others than a profile or a check called a task, or it has labels of one."""
+    row = beliefs.configuration.task_index.get(key.task)
+    return row is None or bool(beliefs.traffic[row].any()) or _has_signal(beliefs, key)
 
 
 def _has_signal(beliefs: Beliefs, key: LineKey) -> bool:

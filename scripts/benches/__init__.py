@@ -39,5 +39,6 @@
 - `raters`: what they move, with the bound on each rater and without it
 - `classify`: how long it takes to tell what a text looks like
 - `ledger`: how long a month of the ledger takes to read
+- `report`: how long the report of a big house takes
 - `__main__`: `scripts/bench NAME`
 """

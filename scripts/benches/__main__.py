@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     """Measure the sidecar, a part of it, or how it learns; return the exit code."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=main.__doc__)
     known = ["http", "draw", "decide", "pipeline", "memory", "lookup", "derived", "hosts"]
-    known += ["growth", "learning", "truth", "raters", "orders", "classify", "ledger"]
+    known += ["growth", "learning", "truth", "raters", "orders", "classify", "ledger", "report"]
     parser.add_argument("what", nargs="?", choices=known, default="http", help="default: http")
     add = parser.add_argument
     add("--rounds", type=bounded(1, 100, int), default=5, help="of http")
@@ -71,6 +71,7 @@ def main(argv: list[str] | None = None) -> int:
         "orders": _orders,
         "classify": _classify,
         "ledger": _ledger,
+        "report": _report,
     }
     measured, show = runs[options.what](options)
     if measured is None:
@@ -209,6 +210,12 @@ def _ledger(options: argparse.Namespace) -> tuple[Measured, Callable[..., None]]
     from scripts.benches.ledger import print_table, run_bench
 
     return run_bench(quick=options.quick), print_table
+
+
+def _report(options: argparse.Namespace) -> tuple[Measured, Callable[..., None]]:
+    from scripts.benches.report import print_table, run_bench
+
+    return run_bench(), print_table
 
 
 if __name__ == "__main__":

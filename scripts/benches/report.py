@@ -66,7 +66,7 @@ def run_bench() -> dict[str, Any]:
         _fill_ledger(client, configuration)
         client.close()
         took = {name: _timed(file, address, more) for name, more in VIEWS.items()}
-    return {"seconds": took, "kept": max(core for _, core in took.values()) <= MOST_S}
+    return {"seconds": took, "kept": {"s": max(core for _, core in took.values()) <= MOST_S}}
 
 
 def _timed(file: Path, address: str, more: tuple[str, ...]) -> tuple[float, float]:
@@ -171,4 +171,4 @@ def print_table(measured: dict[str, Any]) -> None:
     print(f"{N_ENDPOINTS} endpoints × {N_TASKS} tasks, {N_CALLS:,} calls in {N_DAYS} days")
     for name, (seconds, on_a_core) in measured["seconds"].items():
         print(f"  {name}: {seconds} s, {on_a_core} on a core")
-    print("all goals kept" if measured["kept"] else f"missed: {MOST_S} s")
+    print("all goals kept" if measured["kept"]["s"] else f"missed: {MOST_S} s")

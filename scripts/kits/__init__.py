@@ -13,6 +13,7 @@
 - `sdk_calls`: calls with the SDKs of OpenAI and Anthropic
 - `third_party`: the same SDKs before a fake provider that is not ours
 - `standard`: langchain's own test suite
+- `screenshots`: `scripts/screenshots`, the page in a browser
 - `__main__`: `scripts/clients NAME`
 
 `programs/` holds what runs in environments of their own: they import nothing of ours.

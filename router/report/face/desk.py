@@ -18,14 +18,13 @@ from bandit.task_detail import TaskDetail
 from bandit.verdict import Basis, Verdict, VerdictKind
 from router.beliefs.beliefs import Beliefs
 from router.config.compiled import App, Configuration
-from router.errors import RequestRejected
 from router.explain.desk import ExplainDesk
 from router.net.asgi import Exchange
 from router.policy.callers import Keys
 from router.report.face import figures
 from router.report.face.decision import decision_view
 from router.report.page_wish import PageWish, page_wish_in, require_known
-from telemetry.numbers import brief
+from router.report.report_desk import of_app
 from telemetry.store import StoreErrors
 from telemetry.trouble import trouble_of
 
@@ -165,16 +164,9 @@ def _wish(path: str, query: bytes, beliefs: Beliefs, own: App | None) -> PageWis
     if path.startswith(TASK):
         given = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
         query = urlencode([*given, ("task", path.removeprefix(TASK))]).encode()
-    if own is not None:
-        named = [v for k, v in parse_qsl(query.decode("latin-1")) if k == "app"]
-        if any(name != own.name for name in named):
-            message = f"app: {brief(named[0])}: this key sees app {own.name!r} alone; leave it out"
-            raise RequestRejected("invalid_request", message, param="app")
-        if not named:
-            query = b"&".join(filter(None, [query, urlencode({"app": own.name}).encode()]))
     wish = page_wish_in(query, now_s=time.time())
     require_known(wish, beliefs.configuration)
-    return wish
+    return wish if own is None else of_app(wish, own)
 
 
 def _document(path: str, found: FoundPage) -> bytes:
