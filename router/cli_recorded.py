@@ -39,6 +39,9 @@ def demo(
         float | None,
         typer.Option(min=0.1, max=10_000, help="So many come; else at will."),
     ] = None,
+    stay: Annotated[
+        bool, typer.Option("--stay", help="Serve on afterwards, with files in this directory.")
+    ] = False,
     json_: Json = False,
 ) -> None:
     """Run the whole stack against simulated endpoints that replay recorded outcomes."""
@@ -66,6 +69,7 @@ def demo(
             calls_per_s=calls_per_s,
         ),
         as_json=json_,
+        stay=stay,
     )
 
 

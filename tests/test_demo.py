@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from conftest import until
 
 from router.demo import client as demo_client
 from router.demo import run as demo
-from router.demo.simulator import ProviderBooks, Simulator
+from router.demo.place import PlaceTaken, place_in
+from router.demo.simulator import ProviderBooks, Simulator, place_of
 from router.demo.spent import DemoSpend
 from telemetry import keys
 from telemetry.embedded import PrivateServer
@@ -26,6 +30,7 @@ from telemetry.recorded import Selection, load, synthetic
 from telemetry.store import Address, connect
 from telemetry.tables import BadTable
 
+ROOT = Path(__file__).parent.parent
 KEYS = [
     "requests",
     "attempts",
@@ -152,6 +157,52 @@ def test_the_demo_replays_a_table_of_ones_own(demos: dict[str, subprocess.Popen[
     assert found["synthetic"] is False
     assert (found["lost"], found["doubled"]) == (0, 0)
     assert {c["category"] for c in found["categories"]} == {"L-gal", "general"}
+
+
+@pytest.mark.slow
+def test_a_demo_that_stays_serves_the_readme_s_app_without_any_key(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(program())
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENAI_API_KEY": "any"}
+    ours = {"cwd": tmp_path, "env": environment, "text": True}
+    command = [sys.executable, "-m", "router.cli", "demo", "--stay", "--requests", "40"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen([*command, "--json"], stdout=pipe, stderr=pipe, **ours) as staying:
+        assert staying.stdout is not None
+        assert json.loads(staying.stdout.readline())["requests"] == 40
+        port = yaml.safe_load((tmp_path / "pointsman.yaml").read_text())["server"]["port"]
+        environment["OPENAI_BASE_URL"] = f"http://127.0.0.1:{port}/v1"
+        run = partial(subprocess.run, stdout=pipe, timeout=60, check=True, **ours)
+        id_, model = run([sys.executable, "app.py"]).stdout.split()
+        explained = run([sys.executable, "-m", "router.cli", "explain", id_, "--json"]).stdout
+        staying.send_signal(signal.SIGINT)
+        said = staying.communicate(timeout=60)[1]
+
+    assert json.loads(explained)["drawn"] == model
+    assert f"the demo goes on at http://127.0.0.1:{port}" in said
+    assert staying.returncode == 0
+    assert [p.name for p in tmp_path.iterdir()] == ["app.py"]
+
+
+def program() -> str:
+    """The README's app."""
+    return (ROOT / "README.md").read_text().partition("```python\n")[2].partition("```")[0]
+
+
+@pytest.mark.parametrize("name", ["pointsman.yaml", ".pointsman"])
+def test_a_demo_does_not_stay_where_others_files_lie(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+
+    with pytest.raises(PlaceTaken, match=f"{re.escape(name)} is there already"):
+        place_in(tmp_path).__enter__()
+
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_a_prompt_that_names_no_number_always_stands_for_the_same_recorded_one() -> None:
+    assert place_of("replay recorded prompt 17", 400) == 17
+    assert place_of("replay recorded prompt 17", 10) == place_of("replay recorded prompt 17", 10)
+    assert 0 <= place_of("Hello", 400) < 400
+    assert 0 <= place_of("", 400) < 400
 
 
 def test_rows_endpoints_and_prompts_that_are_not_whole_are_dropped_and_counted(

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from conftest import pointsman
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from router.cli import app
 from router.config.compiled import load
@@ -74,14 +76,12 @@ def test_the_annotated_example_is_sound_with_its_comments_taken_in(
 
 
 def test_every_error_code_and_reason_is_documented() -> None:
-    text = DOCS["wire.md"]
-
-    assert [c for c in STATUS if f"`{c}`" not in text] == []
-    assert [r for r in Exclusion if f"`{r}`" not in text] == []
+    assert [c for c in STATUS if f"`{c}`" not in DOCS["failures.md"]] == []
+    assert [r for r in Exclusion if f"`{r}`" not in DOCS["failures.md"]] == []
 
 
 def test_the_list_of_exclusions_is_closed_and_is_that_of_the_code() -> None:
-    section = DOCS["policy.md"].partition('<a id="exclusions">')[2]
+    section = DOCS["exclusions.md"].partition('<a id="exclusions">')[2]
     rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", section, re.M)
 
     listed = [code for row in rows for code in re.findall(r"`(\w+)`", row)]
@@ -113,7 +113,7 @@ def test_every_level_is_documented_in_its_order() -> None:
 
 
 def test_every_metric_is_documented() -> None:
-    text = DOCS["operations.md"]
+    text = DOCS["metrics.md"]
     gauges = (ROOT / "router" / "report" / "gauges.py").read_text()
     names = {f.name for f in Exposition(Metrics(), dict).collect()}
     names |= set(re.findall(r'"(router_[a-z_]+)":', gauges))
@@ -125,7 +125,7 @@ def test_every_response_header_is_documented() -> None:
     source = "".join(p.read_text() for p in (ROOT / "router" / "dispatch").glob("*.py"))
     sent = set(re.findall(r'b"(x-router-[a-z-]+)"', source)) - {"x-router-"}
 
-    assert [h for h in sent if h not in DOCS["wire.md"]] == []
+    assert [h for h in sent if h not in DOCS["hints.md"]] == []
 
 
 def test_every_command_is_named_in_the_readme() -> None:
@@ -151,6 +151,63 @@ def test_links_lead_somewhere() -> None:
                 assert ((ROOT / "docs" / name).parent / target).exists(), (name, target)
 
 
+def anchors(text: str) -> set[str]:
+    """Where links may lead to in a page: headings, as GitHub names them, and named places."""
+    heads = [re.sub(r"[`*]|<[^>]*>", "", line) for line in re.findall(r"^#+ (.*)", text, re.M)]
+    slugs = {re.sub(r"[^\w -]", "", head.strip().lower()).replace(" ", "-") for head in heads}
+    return slugs | set(re.findall(r'<a id="([^"]+)">', text))
+
+
+def test_links_lead_to_places_that_there_are() -> None:
+    pages = {"README.md": README, **{f"docs/{name}": text for name, text in DOCS.items()}}
+    changes = {"CHANGELOG.md": (ROOT / "CHANGELOG.md").read_text()}
+    missing = set()
+    for name, text in {**pages, **changes}.items():
+        for file, place in re.findall(r"\]\(([^)#\s:]*)#([^)\s]+)\)", text):
+            page = (ROOT / name).parent.joinpath(file).resolve() if file else ROOT / name
+            target = pages.get(str(page.relative_to(ROOT)))
+            if target is not None and place not in anchors(target):
+                missing.add((name, f"{file}#{place}"))
+
+    assert missing == set()
+
+
+def test_a_page_has_200_lines_at_most_and_the_readme_leads_to_it() -> None:
+    assert {n: len(t.splitlines()) for n, t in DOCS.items() if len(t.splitlines()) > 200} == {}
+    parts = {"reference-endpoints.md", "reference-apps.md"}  # the first page of it leads there
+    assert [n for n in DOCS if f"](docs/{n}" not in README and n not in parts] == []
+
+
+def spoken() -> list[str]:
+    """Commands of ours within sentences and tables, in code marks."""
+    texts = {"README.md": README, **DOCS}.values()
+    return [c for text in texts for c in re.findall(r"`(pointsman [a-z][^`\n]*)`", text)]
+
+
+def test_a_command_in_a_sentence_has_a_verb_and_options_that_there_are() -> None:
+    """What stands in fences is run by `test_docs_run.py`."""
+    group = get_command(app)
+    assert isinstance(group, TyperGroup)
+    unknown = set()
+    for command in spoken():
+        verb, *words = command.removeprefix("pointsman ").replace("[", "").split()
+        found = group.commands.get(verb.rstrip(","))
+        if found is None:
+            unknown.add(command)
+            continue
+        options = {name for p in found.params for name in p.opts} | {"--help", "--config"}
+        options |= {
+            name
+            for sub in getattr(found, "commands", {}).values()
+            for p in sub.params
+            for name in p.opts
+        }
+        said = {re.split(r"[=\].,]", w)[0] for w in words if w.startswith("--")}
+        unknown |= {command} if said - options else set()
+
+    assert unknown == set()
+
+
 PATH = re.compile(
     r"(?<![\w/.])(?:router|bandit|workers|telemetry|scripts|tests|docs)/[\w./-]*[\w/]"
 )
@@ -170,7 +227,7 @@ def test_no_document_names_a_path_that_is_gone() -> None:
 
 
 def test_a_file_that_a_document_names_by_its_name_is_there() -> None:
-    names = {p.name for p in ROOT.rglob("*.py") if ".venv" not in p.parts}
+    names = {p.name for p in ROOT.rglob("*.py") if ".venv" not in p.parts} | {"app.py"}  # yours
     for name, text in {"README.md": README, **DOCS}.items():
         assert set(re.findall(r"`(\w+\.py)`", text)) <= names, name
 

@@ -50,8 +50,8 @@ def test_what_resembles_no_hint_or_came_from_us_is_ignored() -> None:
 
 
 def test_headers_of_answers_are_those_that_the_docs_name() -> None:
-    wire = (Path(__file__).parent.parent / "docs" / "wire.md").read_text()
-    section = wire.partition("### Answer headers")[2].partition("###")[0]
+    page = (Path(__file__).parent.parent / "docs" / "hints.md").read_text()
+    section = page.partition("## Answer headers")[2].partition("\n## ")[0]
     listed = section.partition("`x-request-id`")[0]
 
     assert {name.replace("_", "-") for name in ANSWERED} == set(

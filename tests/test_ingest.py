@@ -1152,8 +1152,7 @@ def test_events_of_the_first_version_parse_for_ever() -> None:
 
 
 def test_the_documented_event_parses_and_every_field_is_documented() -> None:
-    text = (REPOSITORY / "docs" / "wire.md").read_text()
-    section = text[text.index("## Events") :]
+    section = (REPOSITORY / "docs" / "ingest.md").read_text()
     (example,) = re.findall(r"```json\n(.*?)```", section, re.S)
 
     assert ingest.parse(example.encode()).data

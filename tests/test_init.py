@@ -414,9 +414,10 @@ def test_a_text_is_read_as_a_text_whatever_it_looks_like(text: str) -> None:
     assert value["apps"]["default"]["task"] == [text]
 
 
-def test_what_the_readme_shows_is_what_it_writes() -> None:
+def test_what_the_first_day_s_page_shows_is_what_it_writes() -> None:
     readme = (ROOT / "README.md").read_text()
-    shown = readme.partition("This is all it wrote:\n```yaml\n")[2].partition("```")[0]
+    page = (ROOT / "docs" / "first-day.md").read_text()
+    shown = page.partition("this is all it wrote:\n```yaml\n")[2].partition("```")[0]
     state = {"state_dir": "/tmp/shop/.pointsman"}
 
     text = draft_yaml(drafted(BOTH), server=state, starter_tasks="starter_tasks" in shown)

@@ -9,13 +9,16 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
+import yaml
 from conftest import Provider, pointsman
+from msgspec import to_builtins
 from test_examples import CALLS, EXAMPLES, _keys, ask, running  # noqa: F401 - a fixture
 
 from router.config.exclusions import EXCLUSIONS_VERSION, Exclusion
 from router.config.rules import Level
 from router.decision.reasons import Reason
 from scripts.schemas import DIRECTORY, build
+from scripts.schemas.reference import pages
 from telemetry.schemas import shown
 from telemetry.store import Address
 
@@ -33,6 +36,26 @@ def test_published_schemas_are_those_of_the_code() -> None:
     files = {p.name: p.read_text() for p in DIRECTORY.glob("*.json")}
 
     assert files == {name: shown(schema) for name, schema in build().items()}
+
+
+def test_the_reference_is_that_of_the_code_and_every_field_has_a_sentence() -> None:
+    """Where this fails: write what a field means below it; then `python -m scripts.schemas`."""
+    made = pages()
+
+    assert {p.name: p.read_text() for p in DIRECTORY.parent.glob("reference*.md")} == made
+    rows = [line for text in made.values() for line in text.splitlines() if line.startswith("| `")]
+    assert [row for row in rows if not row.endswith((". |", ".`. |"))] == []
+
+
+@pytest.mark.parametrize("file", sorted(p.name for p in EXAMPLES.glob("*.yaml")))
+def test_the_schema_of_the_configuration_takes_every_example(file: str) -> None:
+    value = to_builtins(yaml.safe_load((EXAMPLES / file).read_text()), str_keys=True)
+
+    assert problems("configuration", value) == []
+
+
+def test_the_schema_of_the_configuration_refuses_a_misspelt_field() -> None:
+    assert problems("configuration", {"endpoints": [{"id": "a", "modle": "m"}]}) != []
 
 
 @pytest.mark.parametrize("name", CALLS)

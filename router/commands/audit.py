@@ -11,7 +11,7 @@ from router.commands.inputs import opened_archive
 from telemetry import keys, logs
 
 REPAIR = """to repair: stop everything, put the store aside or delete its shards' marks, run
-`pointsman restore`, start again; docs/operations.md, "A damaged cell" """.strip()
+`pointsman restore`, start again; docs/archive.md, "A damaged cell" """.strip()
 
 
 def audit(what: str, config: Path | None, asked: AskedPrivacy, *, as_json: bool) -> None:

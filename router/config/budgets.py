@@ -50,19 +50,33 @@ class BudgetEntry(Entry):
     """A budget. It holds for calls of which everything that is named is so; of nothing, for all."""
 
     app: Scope | None = None
+    """Whose calls count, by app. `each`: every app has so much."""
     user: Scope | None = None
-    tag: Scope | None = None  # key=value, as the app declares its `spend_tag`
+    """Whose calls count, by user. `each`: every user has so much."""
+    tag: Scope | None = None
+    """Which calls count, by tag, as `key=value` of a declared `spend_tag`."""
     role: Scope | None = None
+    """Which calls count, by role. `each`: every role has so much."""
     strategy: Scope | None = None
+    """Which calls count, by strategy. `each`: every strategy has so much."""
     per: BudgetSpan
+    """For how long it lasts, by the calendar."""
     timezone: TimeZone = "UTC"
+    """By whose calendar."""
     usd: Annotated[float, Field(gt=0, le=9_000_000)] | None = None
+    """How much, in US dollars."""
     tokens: Annotated[int, Field(gt=0, le=2**52)] | None = None
+    """How much, in tokens of prompts and answers, instead of `usd`."""
     calls: Annotated[int, Field(gt=0, le=2**52)] | None = None
+    """How much, in calls, instead of `usd`."""
     instead: dict[Scope, Annotated[float, Field(ge=0, le=2**52)]] = Field(default_factory=dict)
-    """Other amounts for some values of the one field that says `each`."""
-    hard: bool = False  # never exceeded; else it may be while the store is away, and by estimates
+    """Other amounts for some of the names that `each` stands for."""
+    hard: bool = False
+    """With `true` it is never exceeded. Otherwise it may be, by estimates and while the store is
+    away."""
     on_spent: OnSpent = OnSpent.REFUSE
+    """What becomes of calls once it is used up: refused, or sent to the cheapest endpoint, or to
+    zone `local`."""
 
     @property
     def scope(self) -> dict[str, str]:

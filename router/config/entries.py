@@ -106,36 +106,63 @@ class Classify(StrEnum):
 class UserEntry(PreferencesEntry):
     """A user: a label inside an app, or one with keys."""
 
-    app: Name | None = None  # to which the keys belong
+    app: Name | None = None
+    """The app to which the user's keys belong."""
     keys: list[CallersKey] = Field(default_factory=list)
+    """Keys of the user's own. Without any the name is a label, which only tightens."""
 
 
 class AppEntry(PreferencesEntry):
     """An app that calls through the sidecar."""
 
     keys: list[CallersKey] = Field(default_factory=list)
+    """Keys of the app. On loopback, without any configured, every call belongs to `default`."""
     mode: Mode = Mode.OBSERVE
+    """What the sidecar may do with the app's calls."""
     percent: Annotated[float, Field(ge=0, le=100)] = 100.0
-    endpoint: Name | None = None  # of mode `pinned`
-    strategies: dict[Name, Name] = Field(default_factory=dict)  # by task
+    """Of a hundred sessions how many are routed, in mode `route`; the rest is as in `observe`."""
+    endpoint: Name | None = None
+    """The endpoint of mode `pinned`."""
+    strategies: dict[Name, Name] = Field(default_factory=dict)
+    """Strategies by task."""
     incumbent: Name | None = None
+    """Who serves first, instead of the strategy's."""
     task: Name | None = None
+    """The task of calls that name none, instead of what rules find."""
     users: Users = Users.OPTIONAL
+    """With `required`, a call that names none of `users` is under the hard constraints of all of
+    them."""
     unit: UnitKind = UnitKind.SESSION
-    locked: bool = False  # an episode keeps the endpoint that each of its roles drew first
+    """What draws once: a session, or each call by itself."""
+    locked: bool = False
+    """An episode keeps the endpoint that each of its roles drew first."""
     map_models: bool = False
-    holdout: Annotated[float, Field(ge=0, le=0.03)] = 0.02  # to the incumbent, after a won trial
-    auto_pin: bool = False  # a trial that ended without a gain gives the incumbent the traffic
+    """Calls that name a model are routed, with that model as incumbent."""
     fallback: Fallback | None = None
-    signals: bool = True  # read labels off the app's calls
+    """How far a call that failed may go. Unset, as the mode has it."""
+    signals: bool = True
+    """Whether labels are read off the app's calls."""
     learn: Learn = Learn.SHARE
-    raters: bool = False  # its users rate: of each one three decisions count in a cell and day
+    """Whom the app's labels teach."""
+    raters: bool = False
+    """The app's users rate: of each one three decisions count in a task, endpoint and day."""
     timeouts: TimeoutsEntry = TimeoutsEntry()
+    """Limits of one attempt."""
     stream: Streaming = Streaming.LIVE
+    """How streamed answers come: as they are said, or whole, so that a broken one can be begun
+    again."""
     classify: Classify = Classify.SUGGEST
-    spend_tag: TagKey | None = None  # key of the tag that its spend is booked by as well
-    exploring: ExploringEntry | None = None  # daily ceilings, instead of the organisation's
-    releases: Releasing | None = None  # else as the organisation has it, else auto
+    """What the classifier of prompts may do with calls whose task nobody says."""
+    spend_tag: TagKey | None = None
+    """Key of the tag that the app's spend is booked by as well."""
+    exploring: ExploringEntry | None = None
+    """Daily ceilings of exploring, instead of the organisation's."""
+    holdout: Annotated[float, Field(ge=0, le=0.03)] = 0.02
+    """Which share of units stays with the incumbent once a trial was won."""
+    auto_pin: bool = False
+    """A trial that ended without a gain gives the incumbent the traffic."""
+    releases: Releasing | None = None
+    """What becomes of whom a review finds better. Unset, as the organisation says, else `auto`."""
 
 
 GENERAL = "general"
@@ -148,12 +175,18 @@ Exemplars = Annotated[list[Exemplar], Field(min_length=1, max_length=200)]
 class MatchEntry(Entry):
     """Structure that marks a task; every part that is named must hold."""
 
-    tools: list[str] | bool | None = None  # any of these names; true: any tool at all
-    min_tools: Annotated[int, Field(ge=1, le=10_000)] | None = None  # so many, or more
+    tools: list[str] | bool | None = None
+    """The call offers one of these tools. `true`: any tool."""
+    min_tools: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """The call offers so many tools, or more."""
     schema_: bool | None = Field(default=None, alias="schema")
+    """The call asks for a JSON schema, or some JSON object."""
     image: bool | None = None
-    system: list[str] | None = None  # any of these, in the system prompt, in any case
-    like: Exemplars | None = None  # system prompts with tool names that such calls have
+    """The call holds a picture."""
+    system: list[str] | None = None
+    """One of these phrases stands in the system prompt, in any case of letters."""
+    like: Exemplars | None = None
+    """Examples of system prompts with tool names that such calls have."""
 
     @property
     def reads_system(self) -> bool:
@@ -165,7 +198,9 @@ class TaskEntry(PreferencesEntry):
     """A task category; a name with one `/` is below the one before it."""
 
     match: MatchEntry | None = None
-    exemplars: Exemplars | None = None  # prompts that look like it
+    """What marks a call of this task."""
+    exemplars: Exemplars | None = None
+    """Prompts that look like it: ten or more teach the classifier."""
 
 
 @cache
@@ -181,23 +216,44 @@ class File(Entry):
     """The whole file."""
 
     server: ServerEntry = ServerEntry()
+    """Address, limits and state directory of the sidecar itself."""
     store: StoreEntry = StoreEntry()
+    """The store that routers and workers share."""
     archive: ArchiveEntry = ArchiveEntry()
+    """How long folded records are kept, in which files."""
     classes: list[Name] = Field(default_factory=lambda: list(USUAL_CLASSES))
-    """All data classes in rising order, the four usual ones among them."""
+    """All data classes in rising order. The four usual ones must be among them."""
     organisation: OrganisationEntry = OrganisationEntry()
+    """Rules that hold for every app."""
     audit: AuditEntry = AuditEntry()
+    """How long the record of what sensitive content left for where is kept."""
     models: dict[str, ModelEntry | None] = Field(default_factory=dict)
+    """What each model can do, wherever it is hosted. Where the section is there, every endpoint's
+    model must be in it."""
     providers: dict[str, ProviderEntry] = Field(default_factory=dict)
+    """What holds for all endpoints of a provider."""
     endpoints: list[EndpointEntry] = Field(min_length=1)
+    """What may be called, in order of preference. The first that an app permits is its incumbent,
+    unless one is named."""
     tasks: dict[Name, TaskEntry | None] = Field(default_factory=dict)
-    starter_tasks: bool = False  # vision, extract, code, maths, prose and tools beside them
+    """Your task categories. A name with one `/` is below the one before it; `general` is always
+    there."""
+    starter_tasks: bool = False
+    """Whether the tasks that come with the sidecar stand beside yours."""
     roles: dict[Name, RoleEntry] = Field(default_factory=dict)
+    """Parts that calls play for their callers, such as planner and coder."""
     strategies: dict[Name, StrategyEntry] = Field(default_factory=dict)
+    """Named ways to choose. Some are always there; what you write under their names starts from
+    them."""
     users: dict[Name, UserEntry] = Field(default_factory=dict)
-    budgets: Budgets = Field(default_factory=dict)
-    apps: dict[Name, AppEntry] = Field(default_factory=dict)
+    """Rules for users, by the label that calls name."""
     notices: NoticesEntry = NoticesEntry()
+    """Which changes are sent, and to whom."""
+    budgets: Budgets = Field(default_factory=dict)
+    """What calls may spend. A budget holds for the calls of which everything that it names is
+    so."""
+    apps: dict[Name, AppEntry] = Field(default_factory=dict)
+    """The apps that call through the sidecar. Without any there is one, `default`."""
 
     @property
     def known_places(self) -> KnownPlaces:

@@ -22,9 +22,9 @@ class ExploringEntry(Entry):
     """Ceilings of what exploring comes to in a day of an app; what is not said has none."""
 
     usd_per_day: Annotated[float, Field(gt=0, le=9_000_000)] | None = None
-    """What calls that explore may cost beyond what the choice is expected to."""
+    """What calls that explore may cost in a day beyond what the choice is expected to cost."""
     share_of_calls: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Of the app's calls of the day, or of 300 where it has fewer: how many may explore."""
+    """Which share of the app's calls of the day may explore. A day counts 300 calls at least."""
     timezone: TimeZone = "UTC"
     """By whose calendar a day ends."""
 

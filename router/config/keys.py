@@ -86,10 +86,15 @@ class HeldKeyEntry(Entry):
     """A key with what it says of the calls that come with it."""
 
     key: PlainKey
+    """The key: `sha256:…` as `pointsman key` prints it, or where it is."""
     role: Name | None = None
+    """The role of calls with this key."""
     task: Name | None = None
+    """The task of calls with this key."""
     user: Name | None = None
-    data_class: Name | None = None  # at least
+    """The user of calls with this key."""
+    data_class: Name | None = None
+    """The class of calls with this key, at least."""
 
 
 CallersKey = Annotated[

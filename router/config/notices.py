@@ -61,9 +61,11 @@ class NoticesEntry(Entry):
     """What is sent of what changed, and where to; every notice is a line of the log anyway."""
 
     webhook: WebhookEntry | None = None
+    """Who receives them; unset, nobody, and the log has them alone."""
     kinds: Annotated[list[NoticeKind], Field(min_length=1)] = Field(
         default_factory=lambda: list(USUAL_KINDS)
     )
+    """Of which changes. Unset, releases, proposals, trials, drift, prices and budgets."""
 
     def receiver(self) -> Receiver | None:
         """Return who receives notices, by this process's environment; None: nobody."""

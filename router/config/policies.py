@@ -34,22 +34,32 @@ class EndpointsEntry(Entry):
     """Who may serve: endpoints by id, or all of a provider by its name."""
 
     allow: Annotated[list[Pattern], Field(min_length=1)] | None = None
+    """These may serve, and nobody else."""
     deny: list[Pattern] = Field(default_factory=list)
+    """These may not serve."""
 
 
 class ConstraintsEntry(Entry):
     """Hard constraints: they hold whatever else is said, and only tighten."""
 
     data_class: Name | None = None
+    """The class of the data, at least. Only endpoints that may receive it serve."""
     regions: list[str] | None = None
+    """Only endpoints in one of these regions serve."""
     jurisdictions: Words | None = None
+    """Only endpoints under one of these laws serve."""
     zones: Annotated[list[Name], Field(min_length=1)] | None = None
+    """Only endpoints of one of these zones serve."""
     max_retention_days: Annotated[int, Field(ge=0, le=36_500)] | None = None
+    """Only endpoints that keep what they are sent for no longer serve. Unsaid counts as for
+    ever."""
     no_training: bool = False
+    """Only endpoints that say `trains_on_data: false` serve."""
     keep_nothing: bool = False
-    """Nothing that has the provider keep or forward content; so it is from `confidential` up."""
+    """Nothing may be asked of a provider that has it keep or forward content. From `confidential`
+    up this always holds."""
     private: bool = False
-    """Zone `local`, or nothing is kept."""
+    """Only endpoints of zone `local`, or that keep nothing, serve."""
     endpoints: (
         Annotated[
             Annotated[list[Pattern], Tag("list")] | Annotated[EndpointsEntry, Tag("map")],
@@ -57,17 +67,25 @@ class ConstraintsEntry(Entry):
         ]
         | None
     ) = None
-    """A list says who may; a map says `allow`, `deny` or both."""
+    """Who may serve, by endpoint or provider; `*` stands for anything. A list says who may, a map
+    says `allow`, `deny` or both."""
     require: list[Capability] = Field(default_factory=list)
+    """Capabilities that an endpoint must have, whatever the call needs."""
     forbid: list[Capability] = Field(default_factory=list)
+    """Capabilities that an endpoint must not have."""
     tools: list[Pattern] | None = None
-    """Which tools a call may offer; none where it is empty."""
+    """Names of the tools that a call may offer; `*` stands for anything. An empty list allows
+    none."""
     min_context_tokens: Tokens | None = None
-    """A model whose context is not declared is taken to have it."""
+    """The least context of an endpoint. One that declares none is taken to have it."""
     max_cost_usd: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
+    """What one call may cost at most."""
     max_latency_ms: Annotated[float, Field(gt=0, le=86_400_000)] | None = None
+    """Within how many milliseconds a call must be answered."""
     stakes: Stakes = Stakes.NORMAL
+    """With `high` nothing is explored or tried."""
     explore: bool = True
+    """With `false` calls hold to the choice."""
 
 
 TagKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
@@ -75,19 +93,21 @@ TagKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 
 
 class PreferencesEntry(ConstraintsEntry):
-    """The same, with what holds only where nothing nearer to the call says otherwise."""
+    """Hard constraints, which only tighten, and what holds where nothing nearer says it."""
 
     strategy: Name | None = None
+    """The strategy of calls that ask for none."""
     prefer: list[Capability] = Field(default_factory=list)
+    """Endpoints with these capabilities come first, as long as there are any."""
 
 
 class OrganisationEntry(PreferencesEntry):
     """What holds for all apps."""
 
     spend_tag: TagKey | None = None
-    """Key of the tag that an app's spend is booked by as well, where the app declares none."""
+    """Key of the tag that spend is booked by as well, for apps that declare none."""
     exploring: ExploringEntry | None = None
-    """What exploring may come to in a day of each app that does not say so itself."""
+    """Daily ceilings of exploring, for each app that does not say its own."""
     releases: Releasing | None = None
     """Who says yes to releases of each app that does not say so itself."""
 
@@ -96,13 +116,15 @@ class RoleEntry(PreferencesEntry):
     """Who is responsible for a group of tasks."""
 
     active: bool = True
+    """With `false` who asks for the role is refused."""
     tasks: list[Name] = Field(default_factory=list)
-    """The first is what a call has of which nothing else is known."""
+    """The tasks of the role. The first is that of its calls, unless a rule marks another."""
     callers: list[Pattern] = Field(default_factory=list)
-    """Models' names by which callers mean this role."""
+    """Names of models by which callers mean this role; `*` stands for anything."""
     incumbent: Name | None = None
+    """Who serves first in this role."""
     limits: StrategyLimitsEntry = StrategyLimitsEntry()
-    """What is asked of an endpoint in this role; a soft limit goes before the strategy's."""
+    """What an endpoint must keep in this role. A soft one goes before the strategy's."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,23 +34,37 @@ class ServerEntry(Entry):
     """
 
     host: str = "127.0.0.1"
+    """Address to listen on. Beyond this machine every app needs a key."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8787
+    """Port to listen on. 0 takes any free one."""
     admin_key: PlainKey | None = None
+    """Key for the owner's routes. Unset, they are open on loopback alone."""
     seal_secret: AuthEntry | None = None
-    """What decision ids are sealed by; unset, a key that the store's routers agree on."""
+    """What decision ids are sealed by. Unset, a key that the store's routers agree on."""
     seal_secret_before: AuthEntry | None = None
-    """What they were sealed by before; as long as feedback counts."""
+    """What sealed them before. Keep it for the 30 days that feedback counts."""
     deadline_s: Annotated[float, Field(gt=0, le=86_400)] | None = None
-    """For content of an answer; unset, what the client's own headers say, else ten minutes."""
+    """For how many seconds a call may wait for content, over all attempts. Unset, what its client
+    says it waits, else 600."""
     max_body_bytes: Annotated[int, Field(gt=0, le=256 << 20)] = 64 << 20
+    """The largest body that is held whole, once decoded. Uploads stream through."""
     max_held_bytes: Annotated[int, Field(gt=0, le=MAX_BYTES)] = MAX_HELD_BYTES
+    """All bodies that may be held at once. Each is there twice while it is rewritten."""
     drain_s: Annotated[float, Field(ge=0, le=600)] = 10.0
+    """At the end: how many seconds an answer may send nothing before it is ended."""
     drain_most_s: Annotated[float, Field(ge=0, le=86_400)] = 600.0
+    """At the end: how many seconds an answer that flows may take."""
     max_in_flight: Annotated[int, Field(gt=0, le=1_000_000)] = 4096
+    """Calls under way at a time, streams until their end. The rest gets a 503."""
     max_queued: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    """How many of those may wait for a place. Unset, an eighth of `max_in_flight`."""
     explain_days: Annotated[float, Field(ge=0, le=365)] = 30.0
+    """For how many days decisions are kept with their numbers. 0 keeps none."""
     explain_max_bytes: Annotated[int, Field(ge=16 << 20, le=MAX_BYTES)] = 1 << 30
+    """The most that all files of decisions may take. The oldest go first."""
     state_dir: Path | None = None
+    """Where journal, secrets, decisions and the private store lie. Unset, a directory of the
+    user's."""
 
     @property
     def body_limit(self) -> int:
@@ -77,8 +91,12 @@ class ArchiveEntry(Entry):
     """How long records are kept after they were folded."""
 
     keep_days: Annotated[float, Field(ge=0, le=3650)] = 30.0
+    """For how many days folded records are kept. 0 keeps none."""
     max_bytes: Annotated[int, Field(ge=64 << 20, le=MAX_BYTES)] = 8 << 30
+    """The most that all files may take. The oldest go first."""
     every_s: Annotated[float, Field(ge=1, le=86_400)] = 3600.0
+    """After how many seconds a file is written at the latest. One is written for each 64 MiB of
+    stream as well."""
 
 
 class AuditEntry(Entry):
@@ -88,6 +106,7 @@ class AuditEntry(Entry):
     """
 
     keep_days: Annotated[float, Field(ge=1, le=3650)] = 400.0
+    """For how many days the record is kept. 400 is a year and some weeks to ask about it."""
 
 
 def _checked_prefix(value: str) -> str:
@@ -100,13 +119,20 @@ class StoreEntry(Entry):
     """The store; without `url_env` it is `REDIS_URL`, else a private server."""
 
     url_env: str | None = None
+    """Variable that holds the store's address. Unset, `REDIS_URL`, else a private server."""
     shards: Annotated[int, Field(ge=1, le=64)] = 4
+    """Into how many parts the stream of events is divided. Chosen once, when the store is made."""
     prefix: Annotated[str, AfterValidator(_checked_prefix)] = DEFAULT_PREFIX
+    """What every key begins with. Another one is another environment on the same server."""
     young_hours: Annotated[int, Field(ge=1, le=720)] = 24
+    """For how many hours the store keeps what names a decision and what was said of it. Older ones
+    are found in the archive."""
     max_mb: Annotated[int, Field(ge=LEAST_STORE_MB, le=MAX_BYTES >> 20)] | None = None
-    """Unset: 256 for a private server, and what its own `maxmemory` says for any other."""
+    """Megabytes of memory that the store may use. Unset, 256 for a private server; for any other
+    what its own `maxmemory` says."""
     explain_store_mb: Annotated[int, Field(ge=0, le=MAX_BYTES >> 20)] = 64
-    """Of the store's memory for recent decisions, which every router of it can explain; 0: none."""
+    """Megabytes of it for recent decisions, which every router can then explain. 0 keeps none
+    there."""
 
     def url(self) -> str | None:
         """Return the configured URL, if any."""

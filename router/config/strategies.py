@@ -40,21 +40,34 @@ class Exchangeable(StrEnum):
 class StrategyEntry(ConstraintsEntry):
     """A named way to choose."""
 
-    extends: Name | None = None  # what holds where this one says nothing; its constraints stay
+    extends: Name | None = None
+    """Another strategy. What is left out here is as it is there, and its constraints stay."""
     objective: ObjectiveKind = ObjectiveKind.QUALITY
-    incumbent: Name | None = None  # an endpoint id, `none` for learning mode, else the first listed
+    """What is wanted."""
+    incumbent: Name | None = None
+    """Who keeps the calls until another is shown to be better. Unset, the first endpoint listed;
+    `none` is learning mode."""
     exchange: Exchangeable = Exchangeable.ANY
+    """What may serve in the incumbent's place: `any`, hosts of its model (`equivalents`), or
+    `none`."""
     require_jurisdictions: bool = False
     """Some level of the policy must say `jurisdictions`."""
     usual_retention_days: Annotated[int, Field(ge=0, le=36_500)] | None = None
     """`max_retention_days` where no level of the policy says any."""
     value_usd: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
-    pay: Pay | None = None  # so much more than the incumbent costs
-    for_: Annotated[Gain | None, Field(alias="for")] = None  # so many more successes a call
+    """What one success is worth."""
+    pay: Pay | None = None
+    """How much more than the incumbent you would pay, such as 20%. With `for`."""
+    for_: Annotated[Gain | None, Field(alias="for")] = None
+    """For how many more successes in a hundred calls, such as 5% better. With `pay`."""
     latency_usd_per_s: Annotated[float, Field(ge=0, le=1_000)] | None = None
+    """What a second of waiting costs you."""
     limits: StrategyLimitsEntry = StrategyLimitsEntry()
+    """What an endpoint must keep. Soft limits give way in the order latency, cost, quality."""
     release_every_s: Annotated[float, Field(gt=0, le=MAX_RELEASE_EVERY_S)] | None = None
+    """How often choices are reviewed. Unset, a week; of `cheapest` and `fastest` an hour."""
     timeouts: TimeoutsEntry = TimeoutsEntry()
+    """Limits of one attempt."""
 
     @property
     def has_trade(self) -> bool:

@@ -21,22 +21,29 @@ class LatencyLimitEntry(Entry):
     """The next call is answered within so many seconds, with this probability at least."""
 
     within_s: Annotated[float, Field(gt=0, le=86_400)]
+    """Within how many seconds."""
     probability: Annotated[float, Field(ge=0.5, le=0.999)] = 0.95
+    """How probable that must be."""
     hard: bool = False
+    """With `true` it never gives way: where nobody keeps it the call is refused."""
 
 
 class CostLimitEntry(Entry):
     """Nine calls of ten cost no more than this."""
 
     usd: Annotated[float, Field(gt=0, le=1_000_000)]
+    """What a call may cost."""
     hard: bool = False
+    """With `true` it never gives way: where nobody keeps it the call is refused."""
 
 
 class QualityLimitEntry(Entry):
     """The mean reward is probably no lower than this."""
 
     floor: Annotated[float, Field(gt=0, lt=1)]
+    """The least mean reward, between 0 and 1."""
     hard: bool = False
+    """With `true` it never gives way: where nobody keeps it the call is refused."""
 
 
 class StrategyLimitsEntry(Entry):
@@ -46,8 +53,11 @@ class StrategyLimitsEntry(Entry):
     """
 
     latency: LatencyLimitEntry | None = None
+    """The next call is answered in time."""
     cost: CostLimitEntry | None = None
+    """Nine calls of ten cost no more."""
     quality: QualityLimitEntry | None = None
+    """The mean reward is no lower."""
 
 
 def percent_of(text: str) -> float:

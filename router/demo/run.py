@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import tempfile
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,7 @@ from router.demo.budgeted import (
 )
 from router.demo.client import ClientLedger, DemoSettings, drive, say
 from router.demo.figures import DemoResult, LoopCounts, result_of
+from router.demo.place import DemoPlace, temporary_place
 from router.demo.simulator import save
 from router.demo.spent import read_spend
 from router.demo.stack import Stack, stack
@@ -49,46 +50,65 @@ REVIEW_EVERY_S = 2.0
 """A week of the demo's traffic."""
 
 
-def run_demo(settings: DemoSettings) -> DemoResult:
+def run_demo(
+    settings: DemoSettings,
+    *,
+    place: AbstractContextManager[DemoPlace] | None = None,
+    then: Callable[[DemoResult, DemoPlace], None] | None = None,
+) -> DemoResult:
     """Run the whole loop once; return what it showed.
+
+    Args:
+        place: where its files lie; unset, where nobody looks, for as long as it runs.
+        then: told of the result while everything still runs.
 
     Raises:
         BadTable: the table of outcomes cannot be used.
+        PlaceTaken: others' files lie there.
     """
     table = _table_of(settings)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)  # everything that was started is stopped on the way out
-    mode = "learning mode: strategy quality, no incumbent"
-    if settings.incumbent is not None:
-        mode = f"strategy quality, incumbent {settings.incumbent}"
-    say(f"{mode}, {_describe(table)}")
-    with tempfile.TemporaryDirectory(prefix="pointsman-") as temporary:
-        directory = Path(temporary)
-        save(table, directory / "table.npz", nano_per_token(table))
-        state_dir = directory / "state"
+    with place or temporary_place() as here:
+        mode = "learning mode: strategy quality, no incumbent"
+        if settings.incumbent is not None:
+            mode = f"strategy quality, incumbent {settings.incumbent}"
+        say(f"{mode}, {_describe(table)}")
+        save(table, here.scratch / "table.npz", nano_per_token(table))
         # The store is opened here, so that it outlives router and worker until it was read.
-        with open_store(state_dir, url=None) as address, stack(directory) as processes:
-            simulator = processes.simulator(directory / "table.npz", time_scale=settings.time_scale)
-            config = directory / "pointsman.yaml"
-            text = partial(configuration_text, table, simulator, state_dir, settings.incumbent)
-            config.write_text(text())
-            zones = keep_zones_in(directory / "zones")
-            processes.worker(state_dir, shards=SHARDS)
-            router = processes.router(config)
-            settings, budget = _budgeted(settings, zones)
-            if budget is not None:  # the sidecar takes it over while it runs
-                config.write_text(text(budget))
-            ports = (router, simulator)
-            ledger, books = asyncio.run(drive(settings, table, ports, processes))
-            answers = books.answers
-            configuration = load(config)
-            derived = int(answers.sum()) if settings.tool_calls else 0
-            folded = partial(_folded, configuration, address, table.categories)
-            counts = _settle(folded, processes, answers, ledger, derived)
-            beliefs, *_ = gather.read_beliefs(configuration, address)
-            spend = read_spend(address, configuration, books, table.endpoints)
-            kept = budget_figures(address, configuration, budget, table, ledger)
-        rows = views.report_rows(beliefs, "quality")
+        with open_store(here.state_dir, url=None) as address, stack(here.scratch) as processes:
+            result = _played(settings, table, here, processes, address)
+            if then is not None:
+                then(result, here)
+    return result
+
+
+def _played(
+    settings: DemoSettings, table: Recorded, here: DemoPlace, processes: Stack, address: Address
+) -> DemoResult:
+    """Start everything, make all calls, and return what came of them."""
+    scratch, state_dir = here.scratch, here.state_dir
+    simulator = processes.simulator(scratch / "table.npz", time_scale=settings.time_scale)
+    text = partial(
+        configuration_text, table, simulator, state_dir, settings.incumbent, own_port=here.port
+    )
+    here.config.write_text(text())
+    zones = keep_zones_in(scratch / "zones")
+    processes.worker(state_dir, shards=SHARDS)
+    router = processes.router(here.config)
+    settings, budget = _budgeted(settings, zones)
+    if budget is not None:  # the sidecar takes it over while it runs
+        here.config.write_text(text(budget))
+    ledger, books = asyncio.run(drive(settings, table, (router, simulator), processes))
+    answers = books.answers
+    configuration = load(here.config)
+    derived = int(answers.sum()) if settings.tool_calls else 0
+    folded = partial(_folded, configuration, address, table.categories)
+    counts = _settle(folded, processes, answers, ledger, derived)
+    beliefs, *_ = gather.read_beliefs(configuration, address)
+    spend = read_spend(address, configuration, books, table.endpoints)
+    kept = budget_figures(address, configuration, budget, table, ledger)
+    rows = views.report_rows(beliefs, "quality")
     result = result_of(table, ledger, answers, counts, rows, spend, settings)
     return replace(result, figures={**result.figures, **kept})
 
@@ -130,11 +150,13 @@ def configuration_text(
     state_dir: Path,
     incumbent: str | None = None,
     budget: DemoBudget | None = None,
+    *,
+    own_port: int = 0,
 ) -> str:
-    """Return the configuration of the demo's sidecar."""
+    """Return the configuration of the demo's sidecar; port 0 is any free one."""
     prices = [list_prices(table, e) for e in range(len(table.endpoints))]
     value = {
-        "server": {"port": 0, "state_dir": str(state_dir)},
+        "server": {"port": own_port, "state_dir": str(state_dir)},
         "store": {"shards": SHARDS},
         "endpoints": [
             {

@@ -1,8 +1,9 @@
 """Simulated endpoints: OpenAI-compatible servers that replay recorded outcomes.
 
 One process serves all endpoints of a table, each under its own path. A prompt's last word is its
-place in the table. Every answer that left in full is in the books and billed by the list price;
-they know nothing of Pointsman: what was lost or doubled is counted against them.
+place in the table; any other text stands for one of them. Every answer that left in full is in
+the books and billed by the list price; they know nothing of Pointsman: what was lost or doubled
+is counted against them.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ class Simulator:
         request = msgspec.json.decode(body, type=_Request)
         endpoint = int(scope["path"].split("/")[2])
         asked = next(m.content or "" for m in reversed(request.messages) if m.role == "user")
-        prompt = int(asked.split()[-1])
+        prompt = place_of(asked, len(self._table.prompts))
         if request.model != self._table.endpoints[endpoint]:
             await exchange.respond_json(404, {"error": {"message": "not this endpoint's model"}})
             return
@@ -181,6 +182,14 @@ class Simulator:
             await emit({**common, "choices": [], "usage": self._usage(prompt, endpoint)})
         await exchange.part(b"data: [DONE]\n\n")
         await exchange.end()
+
+
+def place_of(asked: str, n_prompts: int) -> int:
+    """Return which recorded prompt a text stands for: its last word, else what it hashes to."""
+    number = asked.split()[-1:]
+    if number and number[0].isascii() and number[0].isdigit() and int(number[0]) < n_prompts:
+        return int(number[0])
+    return int.from_bytes(blake2b(asked.encode(), digest_size=8).digest(), "big") % n_prompts
 
 
 def fraction(prompt: int, endpoint: int) -> float:

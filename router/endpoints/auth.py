@@ -47,7 +47,9 @@ class AzureEntry(Entry):
     """How Azure names a model in the path."""
 
     deployment: str
+    """The deployment's name."""
     api_version: str
+    """The version of Azure's API, such as 2024-10-21."""
 
 
 Word = Annotated[str, Field(min_length=1, max_length=4096)]
@@ -67,16 +69,19 @@ class AuthEntry(Entry):
 
     foreign: ClassVar[frozenset[str]] = SIGNED | TOKENS_OF_GOOGLE | TOKENS_OF_AZURE
     env: str | None = None
+    """Variable that holds the key."""
     file: Path | None = None
+    """File that holds the key. A change is taken without a reload."""
     command: Annotated[tuple[Word, ...], BeforeValidator(_words), Field(max_length=64)] | None = (
         None
     )
-    """A program and its arguments, run without a shell; its output is the key."""
+    """Program and arguments, run without a shell; what it prints is the key."""
     refresh_s: Annotated[float, Field(ge=1, le=86_400)] | None = None
-    """How often the command is run; let it be shorter than the key lives."""
+    """Every how many seconds the command is run. Choose less than the key lives. Unset, 600."""
     header: HeaderName | None = None
-    """Unnamed: `Authorization: Bearer`."""
+    """Header that carries the key. Unset, `Authorization: Bearer`."""
     azure: AzureEntry | None = None
+    """How Azure names the model in the path."""
 
     @model_validator(mode="before")
     @classmethod

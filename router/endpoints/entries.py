@@ -57,9 +57,14 @@ class ProfileEntry(Entry):
     """What a model can do; what is left out is not known, and keeps nothing away."""
 
     context_tokens: Tokens | None = None
-    output_tokens: Tokens | None = None  # the most that it writes
+    """How many tokens prompt and answer may have together."""
+    output_tokens: Tokens | None = None
+    """The most tokens that it writes."""
     capabilities: Capabilities | None = None
-    reasoning: Reasoning | None = None  # how it is asked for
+    """What it can do. A list rules out of `tools`, `images`, `audio` and `schema` what it leaves
+    out; a map rules out what it calls false."""
+    reasoning: Reasoning | None = None
+    """How it is told how much to think. `never` rules out calls that ask for thinking."""
 
     @property
     def said(self) -> dict[Capability, bool]:
@@ -96,8 +101,10 @@ Seconds = Annotated[float, Field(gt=0, le=86_400)]
 class BesideEntry(Entry):
     """After how long the next endpoint is started beside one that has shown nothing yet."""
 
-    first_token: Seconds | None = None  # of a streamed call
+    first_token: Seconds | None = None
+    """Seconds to the first content of a streamed call. Unset, what was learnt."""
     answer: Seconds | None = None
+    """Seconds to a whole answer. Unset, what was learnt."""
 
 
 class TimeoutsEntry(Entry):
@@ -108,17 +115,24 @@ class TimeoutsEntry(Entry):
     """
 
     connect_s: Annotated[float, Field(gt=0, le=60)] | None = None
-    first_token_s: Seconds | None = None  # of a streamed call: until its first content
-    stall_s: Seconds | None = None  # silence inside a stream
-    answer_s: Seconds | None = None  # of an unstreamed call, whole
+    """How many seconds a connection may take. Unset, 10."""
+    first_token_s: Seconds | None = None
+    """How many seconds a streamed call may be without content."""
+    stall_s: Seconds | None = None
+    """How many seconds a stream may send nothing at all."""
+    answer_s: Seconds | None = None
+    """How many seconds a whole answer may take, of a call that is not streamed."""
     beside_s: BesideEntry = BesideEntry()
+    """After how many seconds the next endpoint is started beside one that has shown nothing."""
 
 
 class LimitsEntry(RateLimitsEntry):
     """What an endpoint takes at most."""
 
     max_output_tokens: Tokens | None = None
+    """The most tokens that a call may ask it for."""
     max_in_flight: Annotated[int, Field(gt=0, le=1_000_000)] | None = None
+    """The most calls at a time."""
 
 
 TRANSLATED = {
@@ -138,9 +152,10 @@ class TranslateEntry(Entry):
     """Which calls an endpoint takes that come in a dialect which it does not speak."""
 
     calls_of: Annotated[list[Dialect], Field(min_length=1, alias="from")]
+    """The dialects of the calls that it takes."""
     drop: list[Droppable] = Field(default_factory=list)
-    """What may be left out though it means something: types of provider-run tools, `store`,
-    `reasoning`."""
+    """What may be left out though it means something: `store`, `reasoning`, and types of tools that
+    the provider runs."""
 
     @field_validator("calls_of")
     @classmethod
@@ -156,11 +171,17 @@ class Hosting(TermsEntry):
     """What a provider says once for all its endpoints, and an endpoint may say for itself."""
 
     base_url: str | None = None
+    """What the path of a call is added to."""
     auth: Auth | None = None
+    """Where the key comes from. `client` passes on the caller's own, `none` sends none."""
     dialects: Annotated[list[Dialect], Field(min_length=1)] | None = None
+    """The wire protocols that it speaks. Unset, `chat`."""
     translate: TranslateEntry | None = None
+    """Which calls it takes that come in a dialect which it does not speak."""
     max_data_class: Name | None = None
-    forward_headers: list[HeaderName] | None = None  # beside those that travel anyway
+    """The most sensitive data that it may receive. Unset, `internal`."""
+    forward_headers: list[HeaderName] | None = None
+    """Headers of the client that are passed on, beside those that always are."""
 
     @field_validator("base_url")
     @classmethod
@@ -192,7 +213,9 @@ class PassthroughEntry(Entry):
     """What a provider takes of what no endpoint lists."""
 
     dialects: list[Dialect] = Field(default_factory=list)
-    paths: list[ClaimedPath] = Field(default_factory=list)  # each with all that is below it
+    """Unlisted models, and all paths, of these dialects."""
+    paths: list[ClaimedPath] = Field(default_factory=list)
+    """These paths, with all that is below them."""
 
     @model_validator(mode="after")
     def _takes_something(self) -> PassthroughEntry:
@@ -212,11 +235,13 @@ class ProviderEntry(Hosting):
         Annotated[PassthroughEntry, Tag("claims")] | Annotated[bool, Tag("word")],
         Discriminator(_kind_of_passthrough),
     ] = False
-    """True: all that no other provider claims."""
+    """What of that which no endpoint lists goes to this provider. `true` is all that no other one
+    claims."""
     passthrough_state: Literal["shared"] | None = None
-    """Unsaid: apps under one key of ours see nothing of what others may have left there."""
+    """With `shared`, apps under one key of yours see what the others keep there. Unset, those paths
+    are refused."""
     limits: RateLimitsEntry = RateLimitsEntry()
-    """Of the account that it is called with, over all endpoints."""
+    """What the account takes a minute, over all endpoints and all sidecars of a store."""
 
 
 UpstreamName = Annotated[str, Field(min_length=1, max_length=256)]
@@ -227,19 +252,32 @@ class EndpointEntry(Hosting, ProfileEntry):
     """One callable target; what it says of its model holds here, whatever `models` says."""
 
     id: Name
+    """Its name. Calls may ask for it, and reports show it."""
     model: Name
+    """The model that it serves. Endpoints of one model with the same `params` are hosts of one
+    group."""
     provider: Name | None = None
+    """The provider whose settings it has."""
     upstream_model: UpstreamName | None = None
+    """What the provider calls the model. Unset, `model`."""
     served_as: list[UpstreamName] = Field(default_factory=list)
-    """Names that its answers may carry, beside that of the model and those of its versions."""
+    """Names that its answers may carry, beside the model's own and its versions'."""
     params: dict[str, Any] = Field(default_factory=dict)
+    """Settings that are added to every request."""
     prices: Prices | None = None
+    """What it costs. Unset, what the provider publishes."""
     timeouts: TimeoutsEntry = TimeoutsEntry()
+    """Limits of one attempt at it."""
     limits: LimitsEntry = LimitsEntry()
+    """What it takes at most."""
     equivalent: bool | None = None
-    """Unsaid: to its like, until its labels show that it is worse; true: whatever they show."""
+    """Whether it is like the other hosts of its model. Unset, until its labels show otherwise;
+    `true`, whatever they show; `false`, never."""
     opaque: bool = False
+    """Nobody knows what it serves: it is a group of its own, and the model that its answers name is
+    not checked."""
     stream_usage: bool = True
+    """Whether it knows `stream_options.include_usage`."""
 
     @property
     def group_key(self) -> tuple[str, ...]:

@@ -43,11 +43,15 @@ class MaintenanceEntry(Entry):
     """A window: on days of the week, each of them unless said, or on one day of the calendar."""
 
     days: Annotated[list[Weekday], Field(min_length=1)] | None = None
+    """Days of the week. Unset, every day."""
     date: Day | None = None
+    """One day of the calendar, instead of days of the week."""
     from_: Annotated[TimeOfDay, Field(alias="from")]
+    """When it begins, such as "22:00"."""
     to: TimeOfDay
-    """Earlier than `from`: on the next day."""
+    """When it ends. Earlier than `from` is on the next day."""
     timezone: TimeZone = "UTC"
+    """By whose clock."""
 
     @field_validator("date")
     @classmethod

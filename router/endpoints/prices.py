@@ -24,38 +24,49 @@ class RatesEntry(Entry):
     """
 
     input_usd_per_mtok: Price
+    """The prompt."""
     output_usd_per_mtok: Price
+    """The answer."""
     cached_input_usd_per_mtok: Price | None = None
+    """What of the prompt came from the provider's cache. Unset, as the prompt."""
     cache_write_usd_per_mtok: Price | None = None
-    cache_write_1h_usd_per_mtok: Price | None = None  # kept for an hour; else as other writes
+    """What of the prompt was written to the cache. Unset, as the prompt."""
+    cache_write_1h_usd_per_mtok: Price | None = None
+    """What was written to be kept for an hour. Unset, as other writes."""
     reasoning_usd_per_mtok: Price | None = None
+    """What of the answer is thinking that nobody sees. Unset, as the answer."""
 
 
 class LongPromptEntry(RatesEntry):
     """What all tokens of a call cost whose prompt is longer than this."""
 
     above_tokens: Tokens
+    """Of calls whose prompt has more tokens than this, all tokens cost these prices."""
 
 
 class TierEntry(RatesEntry):
     """What calls of one service tier cost."""
 
     long_prompts: list[LongPromptEntry] = Field(default_factory=list)
+    """Prices of calls with a long prompt."""
 
 
 class PricesEntry(TierEntry):
     """What tokens cost from a day on."""
 
     from_: Annotated[Day | None, Field(alias="from")] = None
-    """Unnamed: ever since."""
+    """The first day of these prices, in UTC. Unset, they always held."""
     tiers: dict[TierName, TierEntry] = Field(default_factory=dict)
+    """Prices of service tiers, by the tier's name."""
 
 
 class MachineEntry(Entry):
     """What a machine of one's own costs from a day on, whatever is called."""
 
     from_: Annotated[Day | None, Field(alias="from")] = None
+    """The first day of this price, in UTC. Unset, it always held."""
     usd_per_hour: Annotated[Decimal, Field(ge=0, le=100_000)]
+    """What the machine costs an hour, shared by the calls of that time. 0: it runs anyway."""
 
 
 TOKENS = PricesEntry.model_fields.keys() - {"from_"}

@@ -35,9 +35,11 @@ class RateLimitsEntry(Entry):
     """What is taken a minute, and which app may have how much of it."""
 
     requests_per_minute: PerMinute | None = None
+    """How many requests it takes a minute."""
     tokens_per_minute: PerMinute | None = None
+    """How many tokens it takes a minute."""
     shares: dict[Name, Annotated[float, Field(gt=0, le=1)]] | None = None
-    """By app the most that it may take; who is not named may take all."""
+    """By app, the largest share of it that the app may take. Who is not named may take all."""
 
     @property
     def per_minute(self) -> dict[RateUnit, int]:

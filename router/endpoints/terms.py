@@ -38,16 +38,23 @@ class TermsEntry(Entry):
     """The terms of a provider, or of an endpoint, whose own word goes before."""
 
     region: str | None = None
+    """Where it is."""
     jurisdiction: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    """Whose law holds there."""
     retention_days: Annotated[int, Field(ge=0, le=36_500)] | None = None
-    """For which what is sent is kept there; 0: not at all."""
+    """For how many days it keeps what it is sent. 0 is not at all."""
     zero_retention: bool | None = None
-    """True says the same as 0 days."""
+    """With `true` it keeps nothing, as with 0 days."""
     trains_on_data: bool | None = None
+    """Whether models are trained on what it is sent."""
     zone: Name | None = None
+    """`local`, `vendor`, or a name of your own."""
     agreement: AgreementEntry | None = None
+    """What was agreed on, on which zone and class rest."""
     maintenance: list[MaintenanceEntry] | None = None
+    """When others should serve."""
     billing: Billing | None = None
+    """With `subscription` a call costs nothing more while the account's limits have room."""
 
     @field_validator("zero_retention")
     @classmethod

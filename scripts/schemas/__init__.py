@@ -1,13 +1,16 @@
-"""JSON Schemas of the routing protocol: what calls may say, and what is said of them.
+"""JSON Schemas of the routing protocol and of the configuration file.
 
-`python -m scripts.schemas` writes them to `docs/schemas/` anew; a test fails where they have
-drifted, and holds real answers against them. Schemas of events are `telemetry/schemas`.
+`python -m scripts.schemas` writes them to `docs/schemas/` anew, and the pages `docs/reference*.md`;
+a test fails where they have drifted, and holds real answers against them. Schemas of events are
+`telemetry/schemas`.
 
 - `shapes`: parts that several of them have
 - `hints`: what a caller says beside the request itself
 - `profiles`: what is known of endpoints
 - `decisions`: what would be decided of a call, why it was, and which ones a session had
 - `codes`: the closed lists of words
+- `configuration`: the file, with a sentence of each field
+- `fields`, `reference`: the pages that list every field of the file
 - `__main__`: writes them
 """
 
@@ -16,6 +19,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from scripts.schemas.codes import codes
+from scripts.schemas.configuration import configuration
 from scripts.schemas.decisions import decision, explanation, session
 from scripts.schemas.hints import hint_headers, hints
 from scripts.schemas.profiles import catalog_row, endpoint_row
@@ -39,6 +43,7 @@ def build() -> dict[str, Schema]:
         "explanation.json": explanation(),
         "session.json": session(),
         "codes.json": codes(),
+        "configuration.json": configuration(),
     }
     return {
         name: {"$schema": DIALECT, "$id": f"pointsman/{name}", "x-version": VERSION, **schema}
