@@ -441,7 +441,7 @@ def test_a_spent_budget_is_told_without_its_user(
     assert b"anna" not in b"".join(v for _, f in seen.xrange(keys.CHANGES) for v in f.values())
 
 
-def test_a_spent_room_is_told_once_until_it_holds_a_success_again(
+def test_a_spent_room_is_told_once_a_day_and_not_before_it_holds_a_success_again(
     provider: Provider, client: Any
 ) -> None:
     key = ReviewKey("shop", "balanced", "", "a")
@@ -452,13 +452,16 @@ def test_a_spent_room_is_told_once_until_it_holds_a_success_again(
 
     assert first.settle(client, stands_at(0.5), now_ms=1) == []
     (told,) = first.settle(client, stands_at(-0.1), now_ms=2)
-    assert (told.kind, told.app, told.subject) == ("budget", "shop", "exploring of shop (balanced)")
+    assert (told.kind, told.app, told.subject) == ("budget", "shop", "exploring (balanced)")
     assert second.settle(client, stands_at(-0.1), now_ms=3) == []
     assert first.settle(client, stands_at(0.5), now_ms=4) == []
     assert first.settle(client, stands_at(-0.1), now_ms=5) == []  # it was at its edge
+    assert first.settle(client, stands_at(1.5), now_ms=6) == []
+    assert first.settle(client, stands_at(-0.1), now_ms=7) == []  # nor does it come back so soon
+    day_ms = 86_400_000
     for events in (first, second):
-        assert events.settle(client, stands_at(1.5), now_ms=6) == []
-    assert len(second.settle(client, stands_at(0.0), now_ms=7)) == 1
+        assert events.settle(client, stands_at(1.5), now_ms=day_ms + 2) == []
+    assert len(second.settle(client, stands_at(0.0), now_ms=day_ms + 3)) == 1
 
 
 # -- trials -------------------------------------------------------------------------------------

@@ -34,7 +34,8 @@ LEFT_AFTER_MS = 120_000
 """A configuration that nobody went by for so long is in force nowhere: all were restarted since."""
 DAY_MS = 86_400_000
 ROOM_BACK = 1.0
-"""A room is spent until it holds a success again, so that one at its edge is told of once."""
+"""A room is spent until it holds a success again, and for a day at least: at its edge it comes and
+goes with every label, and is told of once."""
 
 Configurations = dict[str, Listed]
 
@@ -209,7 +210,7 @@ class RoomEvents:
             field = f"{ROOM}{key.digest:016x}"
             if room <= 0 and field not in self._spent:
                 told += self._tell(client, field, key, now_ms)
-            elif room >= ROOM_BACK and field in self._spent:
+            elif room >= ROOM_BACK and _is_over(self._spent.get(field), now_ms):
                 changes.note(client, field, seen=self._spent[field], value=b"")
                 del self._spent[field]
         return told
@@ -221,8 +222,8 @@ class RoomEvents:
             id=change_id(ChangeKind.BUDGET, field, str(now_ms)),
             at_ms=now_ms,
             kind=ChangeKind.BUDGET.value,
-            subject=f"exploring of {key.app} ({key.strategy}{part})",
-            text="the allowance for exploring is spent: calls hold to the choice",
+            subject=f"exploring ({key.strategy}{part})",
+            text="its allowance is spent: calls hold to the choice",
             reason="what was tried brought less than it cost; it grows again with traffic",
             app=key.app,
         )
@@ -230,6 +231,10 @@ class RoomEvents:
         is_first = changes.note(client, field, seen=b"", value=value, records=[record])
         self._spent[field] = value if is_first else client.hget(keys.CHANGES_KNOWN, field) or b""
         return [record] if is_first else []
+
+
+def _is_over(spent_at: bytes | None, now_ms: int) -> bool:
+    return spent_at is not None and now_ms >= _number(spent_at) + DAY_MS
 
 
 def _parse(raw: bytes) -> Configurations:
