@@ -45,6 +45,7 @@ from router.report.page_troubles import (
 )
 from router.report.page_wish import PageWish
 from router.report.period import LineKey, Period, read_period
+from router.report.savings import NOTHING
 from router.report.sentences import at
 from router.report.task_lines import Gathered, task_lines
 from router.report.told_trials import read_told
@@ -300,7 +301,8 @@ def _savings(section: Section | None) -> Savings | None:
     if section is None:
         return None
     if section["all"] is None:
-        return Savings(None, str(section["reason"] or "nobody knows yet"))
+        reason = str(section["reason"] or "nobody knows yet")
+        return Savings(None, NOTHING if reason.startswith(NOTHING) else reason)
     money = section["all"]["money"]
     if not money["n"]:
         unknown = money["unknown"]

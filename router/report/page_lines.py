@@ -242,7 +242,8 @@ def change_lines(one: ChangeLine, most: int, width: int) -> list[str]:
 
 def _spend(page: Page, most: int, width: int) -> list[str]:
     unpriced = f", {page.unpriced_calls:,} without a price" if page.unpriced_calls else ""
-    told = f"spent ${money(page.spent_usd)} on {page.calls:,} calls{unpriced}{_saved(page)}"
+    calls = "call" if page.calls == 1 else "calls"
+    told = f"spent ${money(page.spent_usd)} on {page.calls:,} {calls}{unpriced}{_saved(page)}"
     lines = wrapped(told, width=width, indent="  ", most=2)
     shown = page.budgets[:most]
     for one in shown:
