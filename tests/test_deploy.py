@@ -1,4 +1,4 @@
-"""The files in scripts/deploy: sound by their own formats, and as locked down as docs/deploy.md says."""
+"""The files in scripts/deploy: sound by their own formats, and as locked down as they say."""
 
 from __future__ import annotations
 
@@ -227,6 +227,17 @@ def test_configurations_are_sound_and_routers_end_within_their_grace(
             assert server.drain_most_s + 10 < pod["terminationGracePeriodSeconds"]
             asks = container["livenessProbe"]
             assert ("exec" in asks) is server.is_loopback, "the kubelet cannot reach loopback"
+
+
+@pytest.mark.parametrize("name", MANIFESTS)
+def test_every_process_has_each_variable_that_its_configuration_names(name: str) -> None:
+    """Also a worker: it checks the file as a whole, keys of providers and apps too."""
+    (written,) = [d["data"]["pointsman.yaml"] for d in documents(name) if d["kind"] == "ConfigMap"]
+    wanted = {"REDIS_URL", *re.findall(r"\{env: (\w+)\}", written)}
+
+    ours = [c for _, c in containers(name) if c["image"].startswith("pointsman")]
+    assert len(ours) == {"deployment.yaml": 2, "sidecar.yaml": 1}[name]
+    assert [c["name"] for c in ours if wanted != {each["name"] for each in c["env"]}] == []
 
 
 def test_the_sidecar_is_up_before_its_app_and_ends_after_it() -> None:
