@@ -21,7 +21,7 @@ from router.config.policies import (
     TagKey,
 )
 from router.config.presets import ALIASES, PRESETS
-from router.config.process import ArchiveEntry, AuditEntry, ServerEntry, StoreEntry
+from router.config.process import ArchiveEntry, AuditEntry, OtelEntry, ServerEntry, StoreEntry
 from router.config.starters import starter_value, starters_beside
 from router.config.strategies import StrategyEntry
 from router.endpoints.data_classes import USUAL_CLASSES
@@ -182,6 +182,7 @@ class File(Entry):
     """All data classes in rising order, the four usual ones among them."""
     organisation: OrganisationEntry = OrganisationEntry()
     audit: AuditEntry = AuditEntry()
+    otel: OtelEntry = OtelEntry()
     models: dict[str, ModelEntry | None] = Field(default_factory=dict)
     providers: dict[str, ProviderEntry] = Field(default_factory=dict)
     endpoints: list[EndpointEntry] = Field(min_length=1)

@@ -81,6 +81,13 @@ class ArchiveEntry(Entry):
     every_s: Annotated[float, Field(ge=1, le=86_400)] = 3600.0
 
 
+class OtelEntry(Entry):
+    """Whether calls are told to OpenTelemetry; where to, its own environment variables say."""
+
+    spans: bool = False
+    """Of calls that come with a sampled `traceparent`."""
+
+
 class AuditEntry(Entry):
     """How long it is kept what sensitive content left for where, and what was in force.
 
