@@ -37,6 +37,7 @@ from router.dispatch.passthrough import Passthrough
 from router.dispatch.rates import ProviderLimits
 from router.dispatch.recent import RecentNames
 from router.dispatch.spending import Spending
+from router.dispatch.traces import hosts_of
 from router.endpoints.health import Health
 from router.endpoints.upkeep import Upkeep
 from router.explain.desk import ExplainDesk, opener
@@ -349,6 +350,7 @@ class Sidecar:
         self.health.follow(configuration.catalog, time.monotonic())
         self.sealing.follow(configuration)
         self.keeper.names.add_all(views.names_of(configuration))
+        self.keeper.names.add_all(hosts_of(configuration))
         self.upkeep.follow(configuration.catalog)
         self.teller.follow(configuration)
 

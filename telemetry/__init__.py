@@ -9,6 +9,7 @@ In reading order:
 - `decisions`: what feedback needs to know of a decision, shorter
 - `narrow`: records and tokens of version 2, as the wider ones of today
 - `digests`: by which names are known
+- `traces`: the caller's trace of a call, as outcomes carry it
 - `event_ids`: ids of events, which sort by time
 - `events`: the fixed binary record of an outcome or a feedback
 - `repeats`: the one that says that an app asked again

@@ -16,6 +16,7 @@ from functools import cache
 import numpy as np
 
 from telemetry.tokens import TOKEN, Token
+from telemetry.traces import NOT_TRACED, CallTrace
 
 RECORD_VERSION = 3
 MICRO = 1_000_000
@@ -171,10 +172,13 @@ RECORD = np.dtype(
         ("received_at_ms", "<i8"),  # of feedback; on the store's clock, like `decided_at_ms`
         ("response", "V16"),
         ("reference", "V16"),
-        ("chain", "V16"),  # nonce of the first of several attempts at one task
+        (
+            "chain",
+            "V16",
+        ),  # nonce of the first of several attempts at one task; OUTCOME: `traces`
         ("event", "V16"),
         ("first_endpoint", "<u8"),  # digest of who the decision's first attempt went to; 0: unsaid
-        ("repeat_endpoint", "<u8"),  # of REPEAT, the same of the decision that asked again
+        ("repeat_endpoint", "<u8"),  # of REPEAT, the same of who asked again; of OUTCOME: `traces`
         ("added_ms", "<u4"),  # by which this prolonged its chain of attempts, or of calls
         ("price", "<u4"),  # digest of the price entry that `cost_nano` is by; 0: of none
         ("role", "<u8"),
@@ -201,7 +205,7 @@ RECORD = np.dtype(
 )
 RECORD_SIZE = RECORD.itemsize
 _HEAD = struct.Struct("<BBBBHxB")
-_OUTCOME = struct.Struct("<8I2Q8x16s16s16x16sQ8xII8QqI5BIHx")
+_OUTCOME = struct.Struct("<8I2Q8x16s16s16s16sQ8sII8QqI5BIHx")
 _FEEDBACK = struct.Struct("<I44xq16x16s16s16s88xqI4B8x")
 """What stands behind the token; of a feedback all that tells of an attempt is left out."""
 SEAL = struct.Struct("<II")
@@ -245,6 +249,7 @@ def outcome(
     spend_tag: int = 0,
     first_endpoint: int = 0,
     added_s: float = 0.0,
+    trace: CallTrace = NOT_TRACED,
 ) -> bytes:
     """Return the record of one attempt of the decision in `token` (a packed body).
 
@@ -266,6 +271,7 @@ def outcome(
         spend_tag: digest of the tag that the app books its spend by; 0: none was named.
         first_endpoint: digest of the one that the decision's first attempt went to; 0: not known.
         added_s: of a further attempt, by how much its end is later than what was before it.
+        trace: of its caller, where that is to be told of it.
     """
     head = _HEAD.pack(Kind.OUTCOME, RECORD_VERSION, result, min(attempt, 255), status, tier)
     tail = _OUTCOME.pack(
@@ -281,8 +287,10 @@ def outcome(
         reported_cost_nano,
         response,
         reference,
+        trace.trace_id,
         event,
         first_endpoint,
+        trace.span_id,
         min(round(added_s * 1000), U32_MAX),
         price,
         role,
@@ -296,7 +304,7 @@ def outcome(
         round(said[1] * MICRO) if said else 0,
         0,
         said[0] if said else 0,
-        0,
+        trace.operation,
         0,
         0,
         price_source,

@@ -59,6 +59,8 @@ BUDGET_WARNED = "pm:budget:warned"  # hash, pruned after 40 days: account:start:
 BUDGET_PRICES = "pm:budget:prices"  # hash, pruned of accounts that ended: digest -> price and pace
 BUDGET_NAMES = "pm:budget:names"  # hash, pruned a day after a period: digest:user -> account's name
 ENDED = "pm:ended"  # hash, pruned after 40 days: producer -> where its journal ended, and when
+SPANS = "pm:spans"  # hash, permanent: shard -> its last entry of which spans were told
+SPANS_TELLER = "pm:spans:teller"  # string with a time to live: which process tells of spans
 WORKERS = "pm:workers"  # sorted set with a time to live: worker -> when its word runs out, in ms
 
 DEFAULT_PREFIX = "pm"

@@ -23,6 +23,7 @@ COMPOSITION_ROOTS = {
     *(ROOT / "router" / "commands").glob("*.py"),
     ROOT / "workers" / "__main__.py",
     ROOT / "workers" / "observer" / "__main__.py",
+    ROOT / "workers" / "spans" / "__main__.py",
 }
 """They may import any package, inside functions."""
 ROOMS = {
@@ -57,7 +58,7 @@ ROOMS = {
         "cli_trials",
         "cli",
     ],
-    "workers": ["folding", "archive", "jobs", "observer", "replay", "__main__"],
+    "workers": ["folding", "archive", "jobs", "observer", "spans", "replay", "__main__"],
 }
 """From the ground up: a file imports its own room and those before it."""
 ALONE = {"observer", "replay"}

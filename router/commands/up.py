@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from router.config.entries import File
     from router.config.process import ArchiveEntry, AuditEntry
 
+SPAN_EXPORTER = "opentelemetry-exporter-otlp-proto-http"
+"""The package of the extra `otel` that brings all others."""
 READY_FILE = "router.port"
 """In the state directory: the router's port, once it listens."""
 
@@ -97,6 +101,22 @@ def jobs_command(worker: list[str], *, archive: ArchiveEntry, audit: AuditEntry)
     return [*worker, "--jobs", *limits]
 
 
+def spans_command(worker: list[str]) -> list[str]:
+    """Return how calls are told to OpenTelemetry, beside a worker on the same store."""
+    try:
+        version(SPAN_EXPORTER)
+    except PackageNotFoundError:
+        fail(
+            "otel.spans: install Pointsman with its extra `otel`: packages are missing",
+            FAILED,
+        )
+    known = ("--state-dir", "--shards", "--prefix", "--store-url-env")
+    own = [sys.executable, "-m", "workers.spans"]
+    for name, value in pairwise(worker):
+        own += [name, value] if name in known else []
+    return own
+
+
 def _workers(entries: File, url: str | None) -> list[Part]:
     """Return what folds and archives; the store's URL goes by environment."""
     if url:
@@ -112,7 +132,8 @@ def _workers(entries: File, url: str | None) -> list[Part]:
         max_mb=store.max_mb,
     )
     jobs = jobs_command(worker, archive=entries.archive, audit=entries.audit)
-    return [Part("worker", worker), Part("jobs", jobs)]
+    parts = [Part("worker", worker), Part("jobs", jobs)]
+    return [*parts, Part("spans", spans_command(worker))] if entries.otel.spans else parts
 
 
 def _run(plan: ProcessPlan) -> NoReturn:

@@ -33,7 +33,7 @@ from router.config.levels import (
 )
 from router.config.notices import NoticesEntry
 from router.config.policies import ConstraintsEntry, RoleEntry, compile_rules
-from router.config.process import ArchiveEntry, AuditEntry, ServerEntry, StoreEntry
+from router.config.process import ArchiveEntry, AuditEntry, OtelEntry, ServerEntry, StoreEntry
 from router.config.releasing import Releasing
 from router.config.rules import PolicyRules, strictest
 from router.config.strategies import ORDERS, Exchangeable, ObjectiveKind, StrategyEntry
@@ -149,6 +149,7 @@ class Configuration:
     archive: ArchiveEntry
     classes: DataClasses
     audit: AuditEntry
+    otel: OtelEntry
     catalog: Catalog
     organisation: PolicyRules
     tasks: dict[str, TaskEntry]  # all that a call may have, implied leaves as well
@@ -313,6 +314,7 @@ def compile_entries(
         archive=entries.archive,
         classes=classes,
         audit=entries.audit,
+        otel=entries.otel,
         catalog=catalog,
         organisation=rules_of(entries.organisation),
         tasks=tasks,

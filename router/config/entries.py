@@ -22,7 +22,7 @@ from router.config.policies import (
     TagKey,
 )
 from router.config.presets import ALIASES, PRESETS
-from router.config.process import ArchiveEntry, AuditEntry, ServerEntry, StoreEntry
+from router.config.process import ArchiveEntry, AuditEntry, OtelEntry, ServerEntry, StoreEntry
 from router.config.releasing import Releasing
 from router.config.starters import starter_value, starters_beside
 from router.config.strategies import StrategyEntry
@@ -227,6 +227,7 @@ class File(Entry):
     """Rules that hold for every app."""
     audit: AuditEntry = AuditEntry()
     """How long the record of what sensitive content left for where is kept."""
+    otel: OtelEntry = OtelEntry()
     models: dict[str, ModelEntry | None] = Field(default_factory=dict)
     """What each model can do, wherever it is hosted. Where the section is there, every endpoint's
     model must be in it."""

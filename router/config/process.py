@@ -99,6 +99,13 @@ class ArchiveEntry(Entry):
     stream as well."""
 
 
+class OtelEntry(Entry):
+    """Whether calls are told to OpenTelemetry; where to, its own environment variables say."""
+
+    spans: bool = False
+    """Of calls that come with a sampled `traceparent`."""
+
+
 class AuditEntry(Entry):
     """How long it is kept what sensitive content left for where, and what was in force.
 

@@ -9,7 +9,7 @@ from router.config.compiled import Configuration, compile_entries
 from router.config.entries import File
 from router.config.file import parse
 from router.config.lines import shown
-from router.config.process import ArchiveEntry, AuditEntry, ServerEntry, StoreEntry
+from router.config.process import ArchiveEntry, AuditEntry, OtelEntry, ServerEntry, StoreEntry
 from router.errors import ConfigError, Problem
 from telemetry.digests import digest8
 
@@ -29,6 +29,7 @@ AT_START = {
     "store": tuple(StoreEntry.model_fields),
     "archive": tuple(ArchiveEntry.model_fields),
     "audit": tuple(AuditEntry.model_fields),
+    "otel": tuple(OtelEntry.model_fields),
 }
 """What is read when a process starts: sockets, files, threads and other processes hang on it."""
 

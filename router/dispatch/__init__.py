@@ -4,6 +4,7 @@
 - `observer_line`: what the observer is told of finished calls
 - `fates`: what a refusal is about
 - `codes`: codes of providers' errors as they may be shown
+- `traces`: of which trace a call is, for its spans
 - `time_limits`: how long a call is waited for
 - `in_force`: which configuration this process goes by, in the audit trail
 - `intents`: what is about to leave, recorded before it does

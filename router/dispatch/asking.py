@@ -31,6 +31,7 @@ from router.dispatch.race import Permit
 from router.dispatch.refusing import least_of
 from router.dispatch.spending import AmountUnknown, CallSpending
 from router.dispatch.time_limits import TimeLimitTable, beside_s, client_s, deadline_s
+from router.dispatch.traces import trace_of
 from router.endpoints.catalog import Endpoint
 from router.errors import (
     AllEndpointsFailed,
@@ -65,6 +66,7 @@ class Asking:
         self._forbidden: dict[str, str] = {}  # who might have had it, and may not any more
         self._configuration = context.beliefs.configuration
         self._deadline_s = deadline_s(self._configuration.server.deadline_s, exchange.headers)
+        self._trace = trace_of(exchange, context.request.dialect, self._configuration)
         self.client_s = client_s(exchange.headers)  # how patient the client is
         self.deadline = context.at.monotonic_s + self._deadline_s
         streams = context.caller.app.entry.stream
@@ -122,6 +124,7 @@ class Asking:
         attempt = Attempt(
             endpoint=endpoint,
             grant=permit.grant,
+            trace=self._trace,
             number=number,
             limits=self._configuration.derive(TimeLimitTable).of(
                 endpoint, context.strategy, context.caller.app, context.request.dialect

@@ -395,4 +395,5 @@ def outcome(
         spend_tag=spend_tag,
         first_endpoint=ended.first_endpoint or executed_of(token),
         added_s=ended.added_s,
+        trace=ended.trace,
     )

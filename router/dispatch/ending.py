@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from router.beliefs.served import NOTHING_SEEN, Seen
 from router.dialects.stream import AnswerStream
 from telemetry.events import PriceSource, Result, ServiceTier
+from telemetry.traces import NOT_TRACED, CallTrace
 from telemetry.wire.costs import COST_HEADER, TIER_HEADER, nano_in
 from telemetry.wire.told import read_told
 from telemetry.wire.usage import Usage, tier_of
@@ -45,6 +46,7 @@ class Ending:
     reported_nano: int | None = None  # what it cost by the provider's own word; None: it has none
     first_endpoint: int = 0  # digest of who the call's first attempt went to; 0: here
     added_s: float = 0.0  # by how much a further attempt prolonged the call
+    trace: CallTrace = NOT_TRACED  # of the caller, where spans are made
 
     def take_told(self, body: bytes) -> None:
         """Take over what a body that holds no answer tells nevertheless: usage, and whose."""
