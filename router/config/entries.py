@@ -228,6 +228,7 @@ class File(Entry):
     audit: AuditEntry = AuditEntry()
     """How long the record of what sensitive content left for where is kept."""
     otel: OtelEntry = OtelEntry()
+    """Whether calls are told to OpenTelemetry."""
     models: dict[str, ModelEntry | None] = Field(default_factory=dict)
     """What each model can do, wherever it is hosted. Where the section is there, every endpoint's
     model must be in it."""

@@ -16,7 +16,7 @@ from router.config.policies import (
     PreferencesEntry,
     RoleEntry,
 )
-from router.config.process import ArchiveEntry, AuditEntry, ServerEntry, StoreEntry
+from router.config.process import ArchiveEntry, AuditEntry, OtelEntry, ServerEntry, StoreEntry
 from router.config.strategies import StrategyEntry
 from router.config.wishes import (
     CostLimitEntry,
@@ -84,6 +84,7 @@ PAGES = (
         ("Organisation", OrganisationEntry, "organisation"),
         ("Exploring", ExploringEntry, "exploring"),
         ("Notices", NoticesEntry, "notices"),
+        ("OpenTelemetry", OtelEntry, "otel"),
         ("Webhook", WebhookEntry, "notices.webhook"),
         ("Where a key is", AuthEntry, "auth"),
         ("Azure", AzureEntry, "auth.azure"),
