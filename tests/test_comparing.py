@@ -222,12 +222,10 @@ def test_signals_are_counted_by_side_and_kind() -> None:
         word(3, 1.0, kind=FeedbackKind.TEST),
     ).signals
 
-    names = ["is_control", "kind", "source", "n"]
-    assert signals[names].tolist() == [
-        (False, FeedbackKind.DERIVED, Source.TOOL_CALL, 2),
-        (False, FeedbackKind.HUMAN, 0, 1),
-        (True, FeedbackKind.TEST, 0, 1),
-    ]
+    assert signals[["is_control", "kind", "n"]].tolist() == [
+        (False, FeedbackKind.HUMAN, 1),
+        (True, FeedbackKind.TEST, 1),
+    ], "figures rest on none that was derived"
 
 
 def test_a_derived_label_is_no_reward() -> None:

@@ -51,8 +51,6 @@ COMPARED_CALL = np.dtype(
         ("cost_usd", "<f8"),  # of all attempts
         ("reward", "<f8"),  # NaN: nothing was said of it but what was derived
         ("kind", "u1"),  # which the reward is of; 0: there is none
-        ("source", "u1"),  # what a derived label was read off
-        ("is_derived", "?"),  # whether there is one
         ("repeats", "<i4"),  # how often the same was asked again after it
     ]
 )
@@ -168,8 +166,7 @@ def _hear(calls: NDArray[np.void], words: NDArray[np.void]) -> None:
     """Write into calls what holds of them."""
     held = heard_of(calls, words)
     calls["reward"] = np.where(held.is_rewarded, held.reward, np.nan)
-    for name in ("kind", "source", "is_derived"):
-        calls[name] = getattr(held, name)
+    calls["kind"] = held.kind
 
 
 def _repeats(records: NDArray[np.void]) -> NDArray[np.void]:

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from bandit.compared import COMPARED, EPISODES, N_BUCKETS
 from bandit.compared_sums import added
-from telemetry.events import FeedbackKind
 from workers.archive.columns import NamePairs, find
 from workers.folding.batch import DAY_MS
 from workers.folding.hearing import hear
@@ -34,12 +33,11 @@ SIGNAL_ROW = np.dtype(
         ("is_control", "?"),
         ("of_episodes", "?"),  # said of episodes as a whole
         ("kind", "u1"),  # FeedbackKind of what holds
-        ("source", "u1"),  # of a derived label
         ("n", "<u4"),
     ]
 )
 """How many labels of a kind hold; they add."""
-_SIGNAL_PLACES = ("sequence", "day", "is_control", "of_episodes", "kind", "source")
+_SIGNAL_PLACES = ("sequence", "day", "is_control", "of_episodes", "kind")
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,14 +202,15 @@ def _signals(
     day: NDArray[np.int64],
     is_control: NDArray[np.bool_],
 ) -> NDArray[np.void]:
-    """Return a row for each label that holds; a call may have one of others and a derived one."""
-    said, derived = np.flatnonzero(calls["kind"] > 0), np.flatnonzero(calls["is_derived"])
-    places = np.concatenate([said, derived])
+    """Return a row for each label that a reward is of.
+
+    What was derived from calls is none of them: it says whether an answer could be used.
+    """
+    places = np.flatnonzero(calls["kind"] > 0)
     out = np.zeros(len(places), dtype=SIGNAL_ROW)
     out["sequence"], out["day"] = digests[places], day[places]
     out["is_control"], out["n"] = is_control[places], 1
-    out["kind"][: len(said)], out["kind"][len(said) :] = calls["kind"][said], FeedbackKind.DERIVED
-    out["source"][len(said) :] = calls["source"][derived]
+    out["kind"] = calls["kind"][places]
     return out
 
 

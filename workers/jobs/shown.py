@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from bandit.compared import EPISODES
 from bandit.told_verdicts import to_plain
 from bandit.verdict import ALPHA, Basis, Verdict, row_alpha, verdict
-from telemetry.events import FeedbackKind, Source
+from telemetry.events import FeedbackKind
 from workers.jobs.compared_state import KeptSums
 from workers.jobs.sequences_known import KnownSequence
 
@@ -118,14 +118,12 @@ def _side(rows: NDArray[np.void], signals: NDArray[np.void], *, is_control: bool
 
 
 def _signals(signals: NDArray[np.void]) -> Mapping[str, int]:
-    """Return how many labels there are by name: of their kind, or of what they were read off."""
+    """Return how many labels there are by the name of their kind."""
     out: dict[str, int] = {}
     for row in signals:
         try:
-            kind = FeedbackKind(int(row["kind"]))
-            named = Source(int(row["source"])) if kind is FeedbackKind.DERIVED else kind
+            name = FeedbackKind(int(row["kind"])).name.lower()
         except ValueError:
             continue  # of a later version
-        name = "said" if named is Source.CALLER else named.name.lower()
         out[name] = out.get(name, 0) + int(row["n"])
     return out

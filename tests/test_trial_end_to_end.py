@@ -1,0 +1,339 @@
+"""A trial through the whole stack: verb, calls, labels, fold, job, release, hold-out, page."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import SHARDS, Provider, Sidecar, endpoint, learning, pointsman, serving, until
+from test_books import records
+
+from router.decision.context import Moment
+from router.routes import now
+from telemetry import keys, trials
+from telemetry.events import Flag
+from telemetry.saving_state import STATE_FIELD
+from telemetry.store import Address
+from telemetry.trials import Trial, TrialState
+from workers.archive.retention import Keep
+from workers.jobs import jobs
+from workers.jobs.jobs import Place
+
+pytestmark = [pytest.mark.usefixtures("store"), pytest.mark.slow]
+CALLS = 2
+"""Of a session."""
+
+
+@dataclass
+class Stack:
+    """Router, worker and verbs on one store."""
+
+    sidecar: Sidecar
+    address: Address
+    client: Any
+    config: Path
+    dice: random.Random = field(default_factory=lambda: random.Random(3))
+    n: int = 0
+    shift_s: float = 0.0
+
+    def now(self) -> Moment:
+        """What the router takes for the time."""
+        return Moment(time.time() + self.shift_s, time.monotonic() + self.shift_s)
+
+    def verb(self, *words: object) -> Any:
+        environment = {"WHOLE_STORE": self.address.url}
+        return pointsman(*words, "--config", self.config, environment=environment)
+
+    def told(self, *words: object) -> dict[str, Any]:
+        said = self.verb(*words, "--json")
+        assert said.exit_code == 0, said.output
+        # The sidecar's threads log to where the verb prints.
+        return dict(json.loads(said.stdout.splitlines()[-1]))
+
+    def play(self, n: int, quality: dict[str, float], **headers: str) -> Counter[str]:
+        """Make sessions of some calls each, and judge each call's answer by chance."""
+        served: Counter[str] = Counter()
+        for _ in range(n):
+            self.n += 1
+            names = set()
+            for _ in range(CALLS):
+                about = {"x-router-session-id": f"s{self.n}", "x-router-user": f"u{self.n}"}
+                got = self.sidecar.chat("auto/chat", headers=about | headers)
+                assert got.status_code == 200, got.text
+                names.add(name := got.headers["x-router-endpoint"])
+                good = self.dice.random() < quality[name]
+                said = self.sidecar.feedback(
+                    decision_id=got.headers["x-router-decision-id"], passed=good
+                )
+                assert said.status_code == 202
+            (name,) = names
+            served[name] += 1
+        return served
+
+    def compare(self, *, known: bool = True) -> dict[str, Any]:
+        """Let what was sent be folded, and the job work out what it shows."""
+        if known:
+            until(lambda: self.sidecar.labels_known() == self.n * CALLS, within_s=20)
+        raw = self.client.hget(keys.COMPARED, STATE_FIELD)
+        if raw is not None:  # the next look is due
+            state = json.loads(raw) | {"took_s": 0.0, "marks": []}
+            self.client.hset(keys.COMPARED, STATE_FIELD, json.dumps(state))
+        jobs.take()
+        jobs.compare()
+        return dict(json.loads(self.client.get(keys.VERDICTS)))
+
+    def trial(self, id_: str) -> Trial:
+        return trials.read_trials(self.client)[id_]
+
+    def choice(self) -> dict[str, Any]:
+        rows = self.sidecar.http.get("/v1/router/posteriors").json()["choices"]
+        return next((row for row in rows if row["task"] == "chat"), {})
+
+    def page(self) -> dict[str, Any]:
+        return dict(self.told("report")["page"])
+
+    def begin(self, *words: object, quality: float = 0.3) -> str:
+        """Start a trial on some traffic of the incumbent, and wait until the router goes by it."""
+        self.play(60, {"a": quality}, **{"x-router-explore": "0"})
+        self.compare()
+        id_ = str(self.told("trial", *words, "--days", 90, "--yes")["trial"]["id"])
+        self.sidecar.until(lambda: self.choice().get("trial") == id_)
+        return id_
+
+
+def configured(provider: Provider, **app: Any) -> dict[str, Any]:
+    return {
+        "endpoints": [endpoint(provider, "a"), endpoint(provider, "b")],
+        "tasks": {"chat": None},
+        "strategies": {"guarded": {"objective": "quality"}},
+        "apps": {"default": {"mode": "route", "strategy": "guarded", "holdout": 0.03, **app}},
+    }
+
+
+@pytest.fixture
+def begun(
+    provider: Provider, state_dir: Path, address: Address, client: Any, tmp_path: Path
+) -> Iterator[Any]:
+    with ExitStack() as stack:
+
+        def begin(**app: Any) -> Stack:
+            value = configured(provider, **app)
+            whole = {
+                **value,
+                "server": {"state_dir": str(state_dir), "port": 0},
+                "store": {"url_env": "WHOLE_STORE", "shards": SHARDS},
+            }
+            config = tmp_path / "pointsman.yaml"
+            config.write_text(yaml.safe_dump(whole))
+            jobs.work_at(Place(address, state_dir / "archive", SHARDS, Keep(30, 1 << 30)))
+            stack.enter_context(learning(state_dir, address))
+            whole_stack: list[Stack] = []
+            clock = lambda: whole_stack[0].now() if whole_stack else now()  # noqa: E731
+            sidecar = stack.enter_context(serving(value, state_dir, address, clock=clock))
+            whole_stack.append(Stack(sidecar, address, client, config))
+            return whole_stack[0]
+
+        yield begin
+
+
+QUIET_MS = 60_000
+"""So much later nobody can be at the trial any more that a hold-out follows."""
+
+
+def bits_since(stack: Stack, since_ms: int, n: int) -> Counter[tuple[bool, bool]]:
+    """Count `n` calls since a moment by whether they are assigned, and to the incumbent's side."""
+    until(lambda: sum(_bits(stack, since_ms).values()) >= n)
+    return _bits(stack, since_ms)
+
+
+def _bits(stack: Stack, since_ms: int) -> Counter[tuple[bool, bool]]:
+    found = records(stack.address)
+    mine = found[(found["kind"] == 1) & (found["token"]["decided_at_ms"] >= since_ms)]
+    flags = [int(flags) for flags in mine["flags"]]
+    return Counter((bool(f & Flag.ASSIGNED), bool(f & Flag.CONTROL)) for f in flags)
+
+
+def test_a_better_challenger_wins_is_released_and_leaves_a_hold_out(begun: Any) -> None:
+    stack = begun()
+    id_ = stack.begin("chat", "--challenger", "b")
+    began_ms = stack.trial(id_).began_ms
+    served = stack.play(440, {"a": 0.3, "b": 0.95})
+    assert min(served.values()) > 180
+
+    told = stack.compare()["trials"][id_]
+
+    assert bits_since(stack, began_ms, 440 * CALLS) == {
+        (True, True): served["a"] * CALLS,
+        (True, False): served["b"] * CALLS,
+    }
+    assert told["verdict"]["kind"] == told["row"]["kind"] == "gains"
+    assert told["verdict"]["units"] == [served["a"], served["b"]]
+    assert told["signals"] == {"test": 440 * CALLS}
+    won = stack.trial(id_)
+    assert (won.state, won.reason, won.holdout) == (TrialState.WON, "gains", 0.03)
+
+    stack.sidecar.until(lambda: stack.choice().get("holdout") == 0.03)
+    choice = stack.choice()
+    assert (choice["current"], choice["trial"]) == ("b", id_)
+    release = choice["last_release"]
+    assert (release["before"], release["after"], release["reason"]) == ("a", "b", "trial")
+    until(lambda: stack.trial(id_).applied_ms > 0)
+
+    page = stack.page()
+    assert page["sentences"][0]["text"].startswith("In chat: b gains 6")
+    assert "trial that ended" in page["sentences"][0]["text"]
+    (line,) = page["tasks"]
+    assert (line["current"], line["word"]) == ("b", "proven")
+    assert "By 880 tests." in stack.verb("report").stdout
+    kinds = [c["kind"] for c in page["changes"] if c["kind"] != "budget"]
+    assert kinds == ["release", "trial", "trial"]
+
+    stack.shift_s = QUIET_MS / 1000
+    since_ms = int(stack.now().epoch_s * 1000)
+    later = stack.play(300, {"a": 0.3, "b": 0.95})
+    sides = bits_since(stack, since_ms, 300 * CALLS)
+    assert sides == {(True, True): later["a"] * CALLS, (True, False): later["b"] * CALLS}
+    assert 0 < later["a"] < 30
+    told = stack.compare()["trials"][id_]
+    assert told["holdout"]["basis"] == "hold-out"
+    assert told["holdout"]["units"] == [later["a"], later["b"]]
+    assert told["holdout"]["kind"] == "not shown yet"
+    assert told["verdict"]["units"] == [served["a"], served["b"]], "never pooled"
+    assert "trial that ended" in stack.page()["sentences"][0]["text"]
+
+    assert stack.verb("off").exit_code == 0
+    stack.sidecar.until(lambda: stack.sidecar.app.keeper.off)
+    since_ms = int(stack.now().epoch_s * 1000)
+    assert stack.play(5, {"a": 0.3}) == {"a": 5}
+    assert bits_since(stack, since_ms, 5 * CALLS) == {(False, False): 5 * CALLS}
+    page = stack.page()
+    assert page["sentences"][0]["text"].startswith("Routing is off")
+    assert page["tasks"][0]["word"] == "off"
+    assert stack.verb("on").exit_code == 0
+    stack.sidecar.until(lambda: not stack.sidecar.app.keeper.off)
+
+    assert stack.verb("release", "undo", release["id"]).exit_code == 0
+    stack.sidecar.until(lambda: stack.choice()["current"] == "a")
+    until(lambda: stack.trial(id_).holdout == 0.0)
+    stack.sidecar.until(lambda: stack.choice()["holdout"] == 0.0)
+    since_ms = int(stack.now().epoch_s * 1000)
+    stack.play(5, {"a": 0.3, "b": 0.9})
+    assert bits_since(stack, since_ms, 5 * CALLS) == {(False, False): 5 * CALLS}
+
+
+def test_a_worse_challenger_ends_the_trial_and_the_incumbent_is_pinned(begun: Any) -> None:
+    stack = begun(auto_pin=True)
+    id_ = stack.begin("chat", "--challenger", "b", quality=0.95)
+    stack.play(440, {"a": 0.95, "b": 0.3})
+
+    told = stack.compare()["trials"][id_]
+
+    assert told["verdict"]["kind"] == "keep"
+    over = stack.trial(id_)
+    assert (over.state, over.reason, over.auto_pin) == (TrialState.ENDED, "not worth it", True)
+    stack.sidecar.until(lambda: stack.choice()["note"] == f"pinned after trial {id_}")
+    assert stack.play(10, {"a": 0.9}) == {"a": 10}
+    page = stack.page()
+    assert page["sentences"][0]["text"].startswith("In chat: not worth it here: keep a")
+    assert page["tasks"][0]["word"] == "pinned"
+    assert "release" not in {c["kind"] for c in page["changes"]}
+
+    assert stack.verb("trial", "resume", id_).exit_code == 0
+    stack.sidecar.until(lambda: not stack.choice()["note"].startswith("pinned"))
+
+
+def test_of_two_alike_nothing_is_shown_and_the_trial_goes_on(begun: Any) -> None:
+    stack = begun()
+    id_ = stack.begin("chat", "--challenger", "b", quality=0.6)
+    stack.play(440, {"a": 0.6, "b": 0.6})
+
+    told = stack.compare()["trials"][id_]
+
+    assert told["verdict"]["kind"] == "not shown yet"
+    assert told["verdict"]["needed"] > 100
+    assert stack.trial(id_).state is TrialState.RUNNING
+    page = stack.page()
+    assert "whether b is better: not shown yet, about" in page["sentences"][0]["text"]
+    assert page["sentences"][0]["advice"] == f"pointsman trial stop {id_}"
+    (line,) = page["tasks"]
+    assert (line["current"], line["word"]) == ("a", "learning")
+    assert line["why"].startswith("a trial runs until")
+
+    got = stack.sidecar.chat("auto/chat", headers={"x-router-session-id": "s-new"})
+    said = stack.verb("explain", got.headers["x-router-decision-id"], "--url", stack.sidecar.url)
+    side = "incumbent" if got.headers["x-router-endpoint"] == "a" else "challenger"
+    assert f"by chance alone it is on the {side}'s side of a trial" in said.output
+    body = {"model": "auto/chat", "messages": [{"role": "user", "content": "x"}]}
+    about = {"x-router-dry-run": "1", "x-router-session-id": "s-new"}
+    dry = stack.sidecar.http.post("/v1/chat/completions", json=body, headers=about).json()
+    assert (dry["trial"], dry["side"]) == (id_, side)
+
+    assert stack.verb("trial", "stop", id_[:5]).exit_code == 0
+    stack.sidecar.until(lambda: stack.choice().get("trial") is None)
+    since_ms = int(stack.now().epoch_s * 1000)
+    stack.play(10, {"a": 0.6, "b": 0.6})
+    assert bits_since(stack, since_ms, 10 * CALLS) == {(False, False): 10 * CALLS}
+    dry = stack.sidecar.http.post(
+        "/v1/chat/completions", json=body, headers=about | {"x-router-session-id": "s-other"}
+    ).json()
+    assert (dry["trial"], dry["side"]) == (None, None)
+
+
+def test_where_releases_wait_a_won_trial_waits_too(begun: Any) -> None:
+    stack = begun(releases="ask")
+    id_ = stack.begin("chat", "--challenger", "b")
+    stack.play(440, {"a": 0.3, "b": 0.95})
+    stack.compare()
+    assert stack.trial(id_).state is TrialState.WON
+
+    stack.sidecar.until(lambda: bool(stack.choice().get("held_back")))
+    held = stack.choice()["held_back"]
+    assert (held["before"], held["after"], held["reason"]) == ("a", "b", "trial")
+    assert stack.choice()["holdout"] == 0.0
+    since_ms = int(stack.now().epoch_s * 1000)
+    served = stack.play(10, {"a": 0.3, "b": 0.95})
+    assert (True, True) not in bits_since(stack, since_ms, 10 * CALLS)
+    page = stack.page()
+    print(stack.verb("report").stdout, served)
+    proposal = next(c for c in page["changes"] if c["kind"] == "proposal")
+    assert proposal["undo"] == f"pointsman release accept {held['id']}"
+
+    assert stack.verb("release", "accept", held["id"]).exit_code == 0
+    stack.sidecar.until(lambda: stack.choice().get("holdout") == 0.03)
+    assert stack.choice()["current"] == "b"
+    told = stack.client.xrange(keys.RELEASES)
+    notes = [json.loads(e[1][b"note"])["kind"] for e in told if b"note" in e[1]]
+    assert notes == ["proposed"]
+
+
+def test_an_apps_trial_is_judged_by_its_episodes(begun: Any) -> None:
+    stack = begun()
+    id_ = stack.begin("--app", "default")
+    quality, sides = {"a": 0.3, "b": 0.95}, Counter[str]()
+    stack.play(30, quality)
+    print(json.dumps(stack.choice()))
+    for n in range(440):
+        names = []
+        for _ in range(CALLS):
+            about = {"x-router-episode-id": f"e{n}"}
+            got = stack.sidecar.chat("auto/chat", headers=about)
+            names.append(got.headers["x-router-endpoint"])
+        stack.sidecar.http.post(
+            f"/v1/router/episodes/e{n}/outcome",
+            json={"passed": stack.dice.random() < quality[names[0]]},
+        ).raise_for_status()
+        sides[names[0]] += 1
+    stack.sidecar.until(lambda: stack.sidecar.labels_known() == stack.n * CALLS + 440, 20)
+    time.sleep(1)
+    found = stack.compare(known=False)
+    print(sides, json.dumps(found, indent=1)[:5000], stack.trial(id_))
+    print(stack.verb("report").stdout)
