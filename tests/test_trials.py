@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -34,10 +35,12 @@ from telemetry import keys
 from telemetry.events import Flag
 from telemetry.store import Address
 from telemetry.trials import (
+    OVERDUE_MS,
     Trial,
     TrialRefused,
     TrialState,
     change,
+    in_force,
     look,
     parse_trials,
     read_trials,
@@ -392,7 +395,7 @@ def test_a_won_trial_is_released_once_and_what_was_undone_stays_so(state_dir: Pa
     (over,) = ends_of(
         [won], {undone.review_key: undone}, of, now_ms=12, alarmed_at_ms=_calm(of), lost=frozenset()
     )
-    assert over == structs.replace(won, holdout=0.0)
+    assert over == structs.replace(won, holdout=0.0, applied_ms=12)
 
 
 def _calm(of: Configuration) -> Any:
@@ -439,6 +442,37 @@ def test_a_trial_ends_where_a_side_is_lost(what: str, state_dir: Path) -> None:
     reasons = {"alarm": "an alarm names b", "lost": "b is lost", "removed": "gone was removed"}
     assert [one.reason for one in found] == ([reasons[what]] if what in reasons else [])
     assert all(one.state is TrialState.ENDED and one.ended_ms == 9 for one in found)
+
+
+def test_what_a_router_without_trials_forgot_is_not_released_again(state_dir: Path) -> None:
+    of = guarded(state_dir)
+    won = trial_of(of, state=TrialState.WON, ended_ms=2, holdout=0.02)
+    before = kept_at(of)
+    found = settle(before, of_key([won], before.review_key, of), of, now_ms=9)
+    assert found is not None
+    after = found[0]
+    calm = {"now_ms": 10, "alarmed_at_ms": _calm(of), "lost": frozenset[str]()}
+
+    (noted,) = ends_of([won], {after.review_key: after}, of, **calm)
+
+    assert noted == structs.replace(won, applied_ms=10)
+    undone = replace(after, current={"general": "a"}, won={})
+    assert settle(undone, of_key([noted], before.review_key, of), of, now_ms=11) is None
+    (over,) = ends_of([noted], {after.review_key: undone}, of, **calm)
+    assert over == structs.replace(noted, holdout=0.0)
+    stands = replace(after, won={})
+    assert ends_of([noted], {after.review_key: stands}, of, **calm) == []
+
+
+def test_a_trial_that_nobody_ended_holds_no_longer(state_dir: Path) -> None:
+    of = guarded(state_dir)
+    running = trial_of(of, ends_ms=1_000)
+    known = {running.id: running}
+
+    assert in_force(known, 1_000 + OVERDUE_MS) == known
+    assert in_force(known, 1_001 + OVERDUE_MS) == {}
+    over = structs.replace(running, state=TrialState.WON)
+    assert in_force({over.id: over}, 1_001 + OVERDUE_MS) == {over.id: over}
 
 
 # -- the store ------------------------------------------------------------------------------------
@@ -608,7 +642,8 @@ def test_every_record_of_a_units_calls_says_its_side(
     value = written(provider, state_dir, address, tmp_path / "pointsman.yaml")
     key = ReviewKey("default", "guarded", "", "a").release_keys(["code"])[0]
     of = guarded(state_dir)
-    start(client, trial_of(of, task="code", strategy="guarded", release_key=key))
+    ends_ms = int(time.time() * 1000) + DAY_MS
+    start(client, trial_of(of, task="code", strategy="guarded", release_key=key, ends_ms=ends_ms))
     with serving(value, state_dir, address) as sidecar:
         sidecar.until(lambda: bool(choice(sidecar).get("trial")))
         for n in range(20):
