@@ -15,10 +15,9 @@ from typing import Any
 import pytest
 import yaml
 from conftest import SHARDS, Provider, Sidecar, endpoint, learning, pointsman, serving, until
+from msgspec import structs
 from test_books import records
 
-from router.decision.context import Moment
-from router.routes import now
 from telemetry import keys, trials
 from telemetry.events import Flag
 from telemetry.saving_state import STATE_FIELD
@@ -27,6 +26,7 @@ from telemetry.trials import Trial, TrialState
 from workers.archive.retention import Keep
 from workers.jobs import jobs
 from workers.jobs.jobs import Place
+from workers.jobs.sequences_known import SETTLING_MS
 
 pytestmark = [pytest.mark.usefixtures("store"), pytest.mark.slow]
 CALLS = 2
@@ -43,11 +43,6 @@ class Stack:
     config: Path
     dice: random.Random = field(default_factory=lambda: random.Random(3))
     n: int = 0
-    shift_s: float = 0.0
-
-    def now(self) -> Moment:
-        """What the router takes for the time."""
-        return Moment(time.time() + self.shift_s, time.monotonic() + self.shift_s)
 
     def verb(self, *words: object) -> Any:
         environment = {"WHOLE_STORE": self.address.url}
@@ -136,17 +131,21 @@ def begun(
             config.write_text(yaml.safe_dump(whole))
             jobs.work_at(Place(address, state_dir / "archive", SHARDS, Keep(30, 1 << 30)))
             stack.enter_context(learning(state_dir, address))
-            whole_stack: list[Stack] = []
-            clock = lambda: whole_stack[0].now() if whole_stack else now()  # noqa: E731
-            sidecar = stack.enter_context(serving(value, state_dir, address, clock=clock))
-            whole_stack.append(Stack(sidecar, address, client, config))
-            return whole_stack[0]
+            sidecar = stack.enter_context(serving(value, state_dir, address))
+            return Stack(sidecar, address, client, config)
 
         yield begin
 
 
-QUIET_MS = 60_000
-"""So much later nobody can be at the trial any more that a hold-out follows."""
+def now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+def settle(stack: Stack, id_: str) -> None:
+    """Let a trial that was won have been so much earlier that no router can be at it any more."""
+    won = stack.trial(id_)
+    began_ms, ended_ms = won.began_ms - SETTLING_MS, won.ended_ms - SETTLING_MS
+    assert trials.change(stack.client, structs.replace(won, began_ms=began_ms, ended_ms=ended_ms))
 
 
 def bits_since(stack: Stack, since_ms: int, n: int) -> Counter[tuple[bool, bool]]:
@@ -166,18 +165,18 @@ def test_a_better_challenger_wins_is_released_and_leaves_a_hold_out(begun: Any) 
     stack = begun()
     id_ = stack.begin("chat", "--challenger", "b")
     began_ms = stack.trial(id_).began_ms
-    served = stack.play(440, {"a": 0.3, "b": 0.95})
+    served = stack.play(480, {"a": 0.3, "b": 0.95})
     assert min(served.values()) > 180
 
     told = stack.compare()["trials"][id_]
 
-    assert bits_since(stack, began_ms, 440 * CALLS) == {
+    assert bits_since(stack, began_ms, 480 * CALLS) == {
         (True, True): served["a"] * CALLS,
         (True, False): served["b"] * CALLS,
     }
     assert told["verdict"]["kind"] == told["row"]["kind"] == "gains"
     assert told["verdict"]["units"] == [served["a"], served["b"]]
-    assert told["signals"] == {"test": 440 * CALLS}
+    assert told["signals"] == {"test": 480 * CALLS}
     won = stack.trial(id_)
     assert (won.state, won.reason, won.holdout) == (TrialState.WON, "gains", 0.03)
 
@@ -193,12 +192,12 @@ def test_a_better_challenger_wins_is_released_and_leaves_a_hold_out(begun: Any) 
     assert "trial that ended" in page["sentences"][0]["text"]
     (line,) = page["tasks"]
     assert (line["current"], line["word"]) == ("b", "proven")
-    assert "By 880 tests." in stack.verb("report").stdout
+    assert "By 960 tests." in stack.verb("report").stdout
     kinds = [c["kind"] for c in page["changes"] if c["kind"] != "budget"]
     assert kinds == ["release", "trial", "trial"]
 
-    stack.shift_s = QUIET_MS / 1000
-    since_ms = int(stack.now().epoch_s * 1000)
+    settle(stack, id_)
+    since_ms = now_ms()
     later = stack.play(300, {"a": 0.3, "b": 0.95})
     sides = bits_since(stack, since_ms, 300 * CALLS)
     assert sides == {(True, True): later["a"] * CALLS, (True, False): later["b"] * CALLS}
@@ -212,7 +211,7 @@ def test_a_better_challenger_wins_is_released_and_leaves_a_hold_out(begun: Any) 
 
     assert stack.verb("off").exit_code == 0
     stack.sidecar.until(lambda: stack.sidecar.app.keeper.off)
-    since_ms = int(stack.now().epoch_s * 1000)
+    since_ms = now_ms()
     assert stack.play(5, {"a": 0.3}) == {"a": 5}
     assert bits_since(stack, since_ms, 5 * CALLS) == {(False, False): 5 * CALLS}
     page = stack.page()
@@ -225,7 +224,7 @@ def test_a_better_challenger_wins_is_released_and_leaves_a_hold_out(begun: Any) 
     stack.sidecar.until(lambda: stack.choice()["current"] == "a")
     until(lambda: stack.trial(id_).holdout == 0.0)
     stack.sidecar.until(lambda: stack.choice()["holdout"] == 0.0)
-    since_ms = int(stack.now().epoch_s * 1000)
+    since_ms = now_ms()
     stack.play(5, {"a": 0.3, "b": 0.9})
     assert bits_since(stack, since_ms, 5 * CALLS) == {(False, False): 5 * CALLS}
 
@@ -233,7 +232,7 @@ def test_a_better_challenger_wins_is_released_and_leaves_a_hold_out(begun: Any) 
 def test_a_worse_challenger_ends_the_trial_and_the_incumbent_is_pinned(begun: Any) -> None:
     stack = begun(auto_pin=True)
     id_ = stack.begin("chat", "--challenger", "b", quality=0.95)
-    stack.play(440, {"a": 0.95, "b": 0.3})
+    stack.play(480, {"a": 0.95, "b": 0.3})
 
     told = stack.compare()["trials"][id_]
 
@@ -254,7 +253,7 @@ def test_a_worse_challenger_ends_the_trial_and_the_incumbent_is_pinned(begun: An
 def test_of_two_alike_nothing_is_shown_and_the_trial_goes_on(begun: Any) -> None:
     stack = begun()
     id_ = stack.begin("chat", "--challenger", "b", quality=0.6)
-    stack.play(440, {"a": 0.6, "b": 0.6})
+    stack.play(480, {"a": 0.6, "b": 0.6})
 
     told = stack.compare()["trials"][id_]
 
@@ -279,7 +278,7 @@ def test_of_two_alike_nothing_is_shown_and_the_trial_goes_on(begun: Any) -> None
 
     assert stack.verb("trial", "stop", id_[:5]).exit_code == 0
     stack.sidecar.until(lambda: stack.choice().get("trial") is None)
-    since_ms = int(stack.now().epoch_s * 1000)
+    since_ms = now_ms()
     stack.play(10, {"a": 0.6, "b": 0.6})
     assert bits_since(stack, since_ms, 10 * CALLS) == {(False, False): 10 * CALLS}
     dry = stack.sidecar.http.post(
@@ -291,7 +290,7 @@ def test_of_two_alike_nothing_is_shown_and_the_trial_goes_on(begun: Any) -> None
 def test_where_releases_wait_a_won_trial_waits_too(begun: Any) -> None:
     stack = begun(releases="ask")
     id_ = stack.begin("chat", "--challenger", "b")
-    stack.play(440, {"a": 0.3, "b": 0.95})
+    stack.play(480, {"a": 0.3, "b": 0.95})
     stack.compare()
     assert stack.trial(id_).state is TrialState.WON
 
@@ -299,11 +298,11 @@ def test_where_releases_wait_a_won_trial_waits_too(begun: Any) -> None:
     held = stack.choice()["held_back"]
     assert (held["before"], held["after"], held["reason"]) == ("a", "b", "trial")
     assert stack.choice()["holdout"] == 0.0
-    since_ms = int(stack.now().epoch_s * 1000)
-    served = stack.play(10, {"a": 0.3, "b": 0.95})
+    since_ms = now_ms()
+    stack.play(10, {"a": 0.3, "b": 0.95})
     assert (True, True) not in bits_since(stack, since_ms, 10 * CALLS)
     page = stack.page()
-    print(stack.verb("report").stdout, served)
+    assert page["tasks"][0]["why"].endswith("b waits for a yes")
     proposal = next(c for c in page["changes"] if c["kind"] == "proposal")
     assert proposal["undo"] == f"pointsman release accept {held['id']}"
 
@@ -320,8 +319,7 @@ def test_an_apps_trial_is_judged_by_its_episodes(begun: Any) -> None:
     id_ = stack.begin("--app", "default")
     quality, sides = {"a": 0.3, "b": 0.95}, Counter[str]()
     stack.play(30, quality)
-    print(json.dumps(stack.choice()))
-    for n in range(440):
+    for n in range(480):
         names = []
         for _ in range(CALLS):
             about = {"x-router-episode-id": f"e{n}"}
@@ -332,8 +330,23 @@ def test_an_apps_trial_is_judged_by_its_episodes(begun: Any) -> None:
             json={"passed": stack.dice.random() < quality[names[0]]},
         ).raise_for_status()
         sides[names[0]] += 1
-    stack.sidecar.until(lambda: stack.sidecar.labels_known() == stack.n * CALLS + 440, 20)
-    time.sleep(1)
-    found = stack.compare(known=False)
-    print(sides, json.dumps(found, indent=1)[:5000], stack.trial(id_))
-    print(stack.verb("report").stdout)
+    stack.sidecar.until(lambda: stack.sidecar.labels_known() == stack.n * CALLS + 480, 20)
+
+    told = stack.compare(known=False)["trials"][id_]
+
+    verdict = told["verdict"]
+    assert told["by_episode"]
+    assert sum(verdict["units"]) == sum(verdict["labelled"]) == 480
+    assert min(verdict["units"]) > 180
+    assert told["signals"] == {"test": 480}
+    found = {one["measure"]: one for one in verdict["differences"]}
+    assert found.keys() == {"quality", "cost per success", "wall time"}
+    assert found["quality"]["low"] > 0, "the routed side is served by b as far as that was learnt"
+    assert (verdict["kind"], stack.trial(id_).state) == ("not shown yet", TrialState.RUNNING)
+    (sentence,) = stack.page()["sentences"]
+    assert sentence["text"].startswith("App default: not shown yet, about")
+    assert f"{verdict['units'][1]} episodes against {verdict['units'][0]}" in sentence["text"]
+    for words in (("trial", "chat"), ("trial", "--app", "default")):
+        refused = stack.verb(*words, "--days", 90, "--yes")
+        assert (refused.exit_code, id_ in refused.stderr) == (1, True), refused.output
+    assert stack.verb("trial", "stop", id_).exit_code == 0
