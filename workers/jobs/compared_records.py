@@ -22,8 +22,16 @@ _OF_TOKEN = {
     "session": "session",
     "user": "user",
     "at_ms": "decided_at_ms",
+    "endpoint": "drawn",
+    "propensity": "propensity",
+    "predicted": "predicted",
 }
-_FLAGS = {"is_routed": Flag.ROUTED, "is_assigned": Flag.ASSIGNED, "is_control": Flag.CONTROL}
+_FLAGS = {
+    "is_routed": Flag.ROUTED,
+    "is_assigned": Flag.ASSIGNED,
+    "is_control": Flag.CONTROL,
+    "by_incumbent": Flag.BY_INCUMBENT,
+}
 ATTEMPT = np.dtype(
     [
         ("nonce", "<u8"),
@@ -32,10 +40,11 @@ ATTEMPT = np.dtype(
         ("at_ms", "<i8"),
         ("end_ms", "<f8"),
         ("cost_nano", "<f8"),  # exact up to 9 million USD
+        ("endpoint", "<u8"),  # that was drawn
+        ("propensity", "<f4"),
+        ("predicted", "<f4"),
         ("rank", "<u2"),
-        ("is_routed", "?"),
-        ("is_assigned", "?"),
-        ("is_control", "?"),
+        *((name, "?") for name in _FLAGS),
         ("is_unpriced", "?"),
     ]
 )
@@ -44,9 +53,7 @@ COMPARED_CALL = np.dtype(
         *((name, ATTEMPT.fields[name][0]) for name in ("nonce", "nonce_rest", *_OF_TOKEN)),  # type: ignore[index]
         ("episode", "<u8"),
         ("end_ms", "<f8"),  # of the last attempt
-        ("is_routed", "?"),
-        ("is_assigned", "?"),
-        ("is_control", "?"),
+        *((name, "?") for name in _FLAGS),
         ("is_priced", "?"),
         ("cost_usd", "<f8"),  # of all attempts
         ("reward", "<f8"),  # NaN: nothing was said of it but what was derived
