@@ -18,17 +18,19 @@ from conftest import SHARDS, Provider, Sidecar, endpoint, learning, pointsman, s
 from msgspec import structs
 from test_books import records
 
+from router.beliefs.kept import ReviewKey
 from telemetry import keys, trials
 from telemetry.events import Flag
 from telemetry.saving_state import STATE_FIELD
 from telemetry.store import Address
-from telemetry.trials import Trial, TrialState
+from telemetry.trials import OVERDUE_MS, Trial, TrialState
 from workers.archive.retention import Keep
 from workers.jobs import jobs
 from workers.jobs.jobs import Place
 from workers.jobs.sequences_known import SETTLING_MS
 
 pytestmark = [pytest.mark.usefixtures("store"), pytest.mark.slow]
+DAY_MS = 86_400_000
 CALLS = 2
 """Of a session."""
 
@@ -177,6 +179,8 @@ def test_a_better_challenger_wins_is_released_and_leaves_a_hold_out(begun: Any) 
     assert told["verdict"]["kind"] == told["row"]["kind"] == "gains"
     assert told["verdict"]["units"] == [served["a"], served["b"]]
     assert told["signals"] == {"test": 480 * CALLS}
+    quality = told["verdict"]["differences"][0]
+    assert told["verdict"]["checked"] == pytest.approx(quality["mean"], abs=0.02)
     won = stack.trial(id_)
     assert (won.state, won.reason, won.holdout) == (TrialState.WON, "gains", 0.03)
 
@@ -193,6 +197,10 @@ def test_a_better_challenger_wins_is_released_and_leaves_a_hold_out(begun: Any) 
     (line,) = page["tasks"]
     assert (line["current"], line["word"]) == ("b", "proven")
     assert "By 960 tests." in stack.verb("report").stdout
+    opened = stack.verb("report", "--task", "chat").stdout
+    assert "cross-check of the trial by logged propensities: +6" in opened
+    until(lambda: stack.client.xlen(keys.CHANGES) >= 1, 15)  # a router told of it, too
+    page = stack.page()
     kinds = [c["kind"] for c in page["changes"] if c["kind"] != "budget"]
     assert kinds == ["release", "trial", "trial"]
 
@@ -350,3 +358,67 @@ def test_an_apps_trial_is_judged_by_its_episodes(begun: Any) -> None:
         refused = stack.verb(*words, "--days", 90, "--yes")
         assert (refused.exit_code, id_ in refused.stderr) == (1, True), refused.output
     assert stack.verb("trial", "stop", id_).exit_code == 0
+
+
+def started(stack: Stack, **more: Any) -> Trial:
+    """Write a trial of `chat` that began a day ago."""
+    key = ReviewKey("default", "guarded", "", "a").release_keys(["chat"])[0]
+    told: dict[str, Any] = {"id": "abcdefabcdef", "app": "default", "strategy": "guarded"}
+    told |= {"task": "chat", "incumbent": "a", "challenger": "b", "release_key": key}
+    one = Trial(**told | {"began_ms": now_ms() - DAY_MS, "ends_ms": now_ms() + DAY_MS} | more)
+    trials.start(stack.client, one)
+    return one
+
+
+def troubles(stack: Stack) -> list[str]:
+    return [str(one["text"]) for one in stack.page()["troubles"]]
+
+
+def test_a_trial_that_no_job_ends_is_left_and_the_page_says_so(begun: Any) -> None:
+    stack = begun()
+    one = started(stack, ends_ms=now_ms() - OVERDUE_MS + 3_000)
+    stack.sidecar.until(lambda: stack.choice().get("trial") == one.id)
+
+    stack.sidecar.until(lambda: stack.choice().get("trial") is None)
+
+    assert stack.trial(one.id).state is TrialState.RUNNING
+    assert stack.play(5, {"a": 0.5}) == {"a": 5}
+    (text,) = (text for text in troubles(stack) if one.id in text)
+    assert text.startswith(f"trial {one.id} of chat is past its end, and no job ended it")
+    stack.compare()
+    assert (stack.trial(one.id).state, stack.trial(one.id).reason) == (TrialState.ENDED, "time")
+    assert not any(one.id in text for text in troubles(stack))
+
+
+@pytest.mark.parametrize(
+    ("rules", "why"),
+    [
+        ({}, ""),
+        ({"endpoints": {"deny": ["b"]}}, "b may not serve these calls"),
+        ({"stakes": "high"}, "these calls may not be explored (high stakes)"),
+    ],
+)
+def test_a_trial_with_nobody_to_assign_says_so_on_the_page(
+    rules: dict[str, Any], why: str, begun: Any
+) -> None:
+    stack = begun(**rules)
+    one = started(stack)
+    stack.play(3, {"a": 0.5, "b": 0.5})
+
+    found = [text for text in troubles(stack) if one.id in text]
+
+    assert len(found) == bool(why)
+    assert all(f"trial {one.id} of chat is idle: {why}" in text for text in found)
+
+
+def test_without_an_archive_no_trial_is_started(begun: Any) -> None:
+    stack = begun()
+    value = yaml.safe_load(stack.config.read_text())
+    stack.config.write_text(yaml.safe_dump(value | {"archive": {"keep_days": 0}}))
+
+    said = stack.verb("trial", "chat", "--challenger", "b", "--yes")
+
+    assert said.exit_code == 2
+    assert "archive.keep_days is 0" in said.stderr
+    assert "set archive.keep_days to 30" in said.stderr
+    assert trials.read_trials(stack.client) == {}
