@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any
 
 from msgspec import Struct
@@ -23,15 +24,23 @@ class Foreseen(Struct, frozen=True):
     stands_in_for: Endpoint | None
 
 
+class Side(StrEnum):
+    """Of what chance compares."""
+
+    INCUMBENT = "incumbent"
+    CHALLENGER = "challenger"  # of a task's trial
+    ROUTED = "routed"  # beside a hold-out, or in a trial of a whole app
+
+
 def _side(context: CallContext, step: Step | None) -> dict[str, Any]:
     """Return in which trial, or beside whose hold-out, a call is, and on which side; else None."""
     assignment = context.route.assignment
     if step is None or not step.is_assigned:
         return {"trial": None, "side": None}
-    other = "challenger" if step is Step.TRIAL_CHALLENGER else "routed"
+    other = Side.CHALLENGER if step is Step.TRIAL_CHALLENGER else Side.ROUTED
     return {
         "trial": assignment.trial if assignment is not None else None,  # it is over: not known
-        "side": "incumbent" if step in CONTROL else other,
+        "side": Side.INCUMBENT if step in CONTROL else other,
     }
 
 
