@@ -52,6 +52,7 @@ Nothing here does I/O, reads a clock, owns a random generator or logs. In readin
 - `strata`: task × day, joined where there is too little of one side
 - `compared`: two sides that chance assigned, and by how much they differ
 - `compared_sums`: how their sums add
+- `checked`: the same by logged propensities, as a cross-check
 - `verdict`: what a comparison by chance shows
 - `told_verdicts`: the same as plain values, and back
 - `report`: the page that people read

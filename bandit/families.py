@@ -147,6 +147,10 @@ class S(IntEnum):
     SAID = 9  # the caller's own word that it asked again
 
 
+GIVEN = (S.JUDGE, S.EDIT, S.HUMAN, S.TEST)
+"""Quality labels; what others tell counts for quality as far as it is known to go with these."""
+
+
 class T(IntEnum):
     """Columns of TEACHING, plain sums over all time: labelled decisions, and their rewards.
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import secrets
 import string
+from collections.abc import Mapping
 from enum import StrEnum
 
 import msgspec
@@ -28,6 +29,8 @@ ID_LETTERS, ID_LENGTH = string.ascii_lowercase + string.digits, 12
 TRIES = 5
 """So often a start is tried again while others change the hash."""
 MAX_HOLDOUT = 0.03
+OVERDUE_MS = 300_000
+"""So long after its time is up a trial that still runs waits for the job that ends it."""
 
 
 class TrialState(StrEnum):
@@ -60,12 +63,17 @@ class Trial(Struct, frozen=True, kw_only=True):
     holdout: float = 0.0  # share of units that goes to the incumbent from `ended_ms` on
     auto_pin: bool = False  # the incumbent has the traffic, because it ended without a gain
     value_usd: float | None = None  # what a success was worth at its start
+    applied_ms: int = 0  # when its challenger had the task; it is brought there once
     version: int = 1
 
     @property
     def is_of_app(self) -> bool:
         """Whether it holds an app's whole map, rather than one task."""
         return not self.task
+
+    def is_overdue(self, now_ms: int) -> bool:
+        """Return whether it ought to be over, and nobody ended it: calls go by it no more."""
+        return self.state is TrialState.RUNNING and now_ms > self.ends_ms + OVERDUE_MS
 
 
 class TrialRefused(Exception):
@@ -116,6 +124,11 @@ def parse_trials(raw: dict[bytes, bytes]) -> dict[str, Trial]:
         else:
             log.error("a trial under a name that is not its own", trial=repr(name))
     return {trial.id: trial for trial in sorted(found, key=lambda t: (t.began_ms, t.id))}
+
+
+def in_force(trials: Mapping[str, Trial], now_ms: int) -> dict[str, Trial]:
+    """Return those that calls go by: all but what nobody ended in time."""
+    return {id_: one for id_, one in trials.items() if not one.is_overdue(now_ms)}
 
 
 def start(client: Client, trial: Trial) -> None:

@@ -71,7 +71,7 @@ LONG = ("waiting", "prove_steady", "anomalies", "overload", "store_faults", "hel
         "prove", "demo", "translation", "cli", "reload", "translation_requests", "kits",
         "store_memory", "end_to_end", "dialect_streams", "references", "prove_old", "fates",
         "budget_calls", "budget_shown", "pacing", "reserving", "rate_limits", "chains",
-        "exploring_ceilings", "burials",
+        "exploring_ceilings", "burials", "trial_end_to_end",
         "nothing_there", "yaml", "signals", "switch", "spelling", "translation_streams",
         "ingest", "clients", "conformance", "workers_archive", "dialects", "bench_learning",
         "raters", "diagnosis", "yielding", "episode_feedback", "prove_policy", "settling",

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from bandit.compared import COMPARED, EPISODES, N_BUCKETS
 from bandit.compared_sums import added, coarser, fewer_buckets
+from bandit.saving_sums import SAVING_ROW
 from telemetry import decoding
 from telemetry.digests import digest8
 from telemetry.events import FeedbackKind, Flag, Match, Result, Source
@@ -222,12 +223,10 @@ def test_signals_are_counted_by_side_and_kind() -> None:
         word(3, 1.0, kind=FeedbackKind.TEST),
     ).signals
 
-    names = ["is_control", "kind", "source", "n"]
-    assert signals[names].tolist() == [
-        (False, FeedbackKind.DERIVED, Source.TOOL_CALL, 2),
-        (False, FeedbackKind.HUMAN, 0, 1),
-        (True, FeedbackKind.TEST, 0, 1),
-    ]
+    assert signals[["is_control", "kind", "n"]].tolist() == [
+        (False, FeedbackKind.HUMAN, 1),
+        (True, FeedbackKind.TEST, 1),
+    ], "figures rest on none that was derived"
 
 
 def test_a_derived_label_is_no_reward() -> None:
@@ -299,10 +298,13 @@ def test_a_call_that_stands_for_itself_is_a_unit_of_its_own() -> None:
 # -- how sums are kept ----------------------------------------------------------------------------
 
 
+NO_DRAWS = np.empty(0, SAVING_ROW)
+
+
 def kept(days: dict[int, int], *, n_buckets: int = N_BUCKETS) -> KeptSums:
     rows = np.zeros(len(days), dtype=COMPARED)
     rows["sequence"], rows["day"], rows["calls"] = OF_TRIAL, list(days), list(days.values())
-    return KeptSums(rows, np.empty(0, SIGNAL_ROW), n_buckets)
+    return KeptSums(rows, np.empty(0, SIGNAL_ROW), NO_DRAWS, n_buckets)
 
 
 def of_days(sums: KeptSums) -> dict[int, int]:
@@ -311,7 +313,7 @@ def of_days(sums: KeptSums) -> dict[int, int]:
 
 def test_days_that_were_read_take_the_place_of_those_before() -> None:
     old, new = kept({1: 5, 2: 5, 3: 5, 9: 4, 10: 4}), kept({2: 2, 3: 9, 9: 3, 10: 3, 11: 1})
-    look = Compared(new.rows, new.signals)
+    look = Compared(new.rows, new.signals, new.draws)
 
     after = renewed(old, look, OF_TRIAL, settled=4, today=11)
 
@@ -340,7 +342,8 @@ def test_sums_stay_bounded_and_keep_what_they_sum_to(monkeypatch: pytest.MonkeyP
     signals["day"], signals["n"], signals["sequence"] = [1000, 1001], 1, OF_TRIAL
     today = 1001 + FINE_DAYS
 
-    after = renewed(kept({}), Compared(added(rows), signals), OF_TRIAL, settled=0, today=today)
+    look = Compared(added(rows), signals, NO_DRAWS)
+    after = renewed(kept({}), look, OF_TRIAL, settled=0, today=today)
 
     assert after.n_buckets == 256
     assert after.rows["calls"].sum() == 9000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -34,10 +35,12 @@ from telemetry import keys
 from telemetry.events import Flag
 from telemetry.store import Address
 from telemetry.trials import (
+    OVERDUE_MS,
     Trial,
     TrialRefused,
     TrialState,
     change,
+    in_force,
     look,
     parse_trials,
     read_trials,
@@ -390,9 +393,9 @@ def test_a_won_trial_is_released_once_and_what_was_undone_stays_so(state_dir: Pa
     undone = replace(after, current={"general": "a"})
     assert settle(undone, mine, of, now_ms=11) is None
     (over,) = ends_of(
-        [won], {undone.review_key: undone}, of, now_ms=12, alarmed_at_ms=_calm(of), lost=frozenset()
+        [won], {undone.review_key: undone}, of, now_ms=12, fallen_at_ms=_calm(of), lost=frozenset()
     )
-    assert over == structs.replace(won, holdout=0.0)
+    assert over == structs.replace(won, holdout=0.0, applied_ms=12)
 
 
 def _calm(of: Configuration) -> Any:
@@ -421,24 +424,61 @@ def test_a_trial_without_a_gain_pins_only_where_the_app_says_so(state_dir: Path)
     assert of_key([lost], before.review_key, pins).held == {"general"}
 
 
-@pytest.mark.parametrize("what", ["alarm", "lost", "removed", "gone app", "nothing"])
-def test_a_trial_ends_where_a_side_is_lost(what: str, state_dir: Path) -> None:
+@pytest.mark.parametrize("what", ["alarm", "incumbent", "lost", "removed", "gone app", "nothing"])
+def test_a_trial_ends_where_a_side_is_lost_or_its_challenger_fell(
+    what: str, state_dir: Path
+) -> None:
     of = guarded(state_dir)
     running = trial_of(of)
-    alarmed = _calm(of)
-    if what == "alarm":
-        alarmed[of.catalog.by_id["b"].group] = 5
+    fallen = _calm(of)
+    if what in ("alarm", "incumbent"):
+        fallen[of.catalog.by_id["b" if what == "alarm" else "a"].group] = 5
     if what == "removed":
         running = structs.replace(running, challenger="gone")
     if what == "gone app":
         running = structs.replace(running, app="of another router")
     lost = frozenset({"b"}) if what == "lost" else frozenset[str]()
 
-    found = ends_of([running], {}, of, now_ms=9, alarmed_at_ms=alarmed, lost=lost)
+    found = ends_of([running], {}, of, now_ms=9, fallen_at_ms=fallen, lost=lost)
 
-    reasons = {"alarm": "an alarm names b", "lost": "b is lost", "removed": "gone was removed"}
+    reasons = {
+        "alarm": "an alarm says that b fell",
+        "lost": "b is lost",
+        "removed": "gone was removed",
+    }
     assert [one.reason for one in found] == ([reasons[what]] if what in reasons else [])
     assert all(one.state is TrialState.ENDED and one.ended_ms == 9 for one in found)
+
+
+def test_what_a_router_without_trials_forgot_is_not_released_again(state_dir: Path) -> None:
+    of = guarded(state_dir)
+    won = trial_of(of, state=TrialState.WON, ended_ms=2, holdout=0.02)
+    before = kept_at(of)
+    found = settle(before, of_key([won], before.review_key, of), of, now_ms=9)
+    assert found is not None
+    after = found[0]
+    calm = {"now_ms": 10, "fallen_at_ms": _calm(of), "lost": frozenset[str]()}
+
+    (noted,) = ends_of([won], {after.review_key: after}, of, **calm)
+
+    assert noted == structs.replace(won, applied_ms=10)
+    undone = replace(after, current={"general": "a"}, won={})
+    assert settle(undone, of_key([noted], before.review_key, of), of, now_ms=11) is None
+    (over,) = ends_of([noted], {after.review_key: undone}, of, **calm)
+    assert over == structs.replace(noted, holdout=0.0)
+    stands = replace(after, won={})
+    assert ends_of([noted], {after.review_key: stands}, of, **calm) == []
+
+
+def test_a_trial_that_nobody_ended_holds_no_longer(state_dir: Path) -> None:
+    of = guarded(state_dir)
+    running = trial_of(of, ends_ms=1_000)
+    known = {running.id: running}
+
+    assert in_force(known, 1_000 + OVERDUE_MS) == known
+    assert in_force(known, 1_001 + OVERDUE_MS) == {}
+    over = structs.replace(running, state=TrialState.WON)
+    assert in_force({over.id: over}, 1_001 + OVERDUE_MS) == {over.id: over}
 
 
 # -- the store ------------------------------------------------------------------------------------
@@ -608,7 +648,8 @@ def test_every_record_of_a_units_calls_says_its_side(
     value = written(provider, state_dir, address, tmp_path / "pointsman.yaml")
     key = ReviewKey("default", "guarded", "", "a").release_keys(["code"])[0]
     of = guarded(state_dir)
-    start(client, trial_of(of, task="code", strategy="guarded", release_key=key))
+    ends_ms = int(time.time() * 1000) + DAY_MS
+    start(client, trial_of(of, task="code", strategy="guarded", release_key=key, ends_ms=ends_ms))
     with serving(value, state_dir, address) as sidecar:
         sidecar.until(lambda: bool(choice(sidecar).get("trial")))
         for n in range(20):

@@ -314,7 +314,7 @@ class Keeper:
                 places=fresh.places,
             )
             fresh = replace(fresh, choices=again)
-        trials = followed.trials.known
+        trials = followed.trials.in_force(int(time.time() * 1000))
         fresh.choices = under_trials(fresh.choices, releases.kept, trials, fresh.configuration)
         draw_ahead(before, fresh)
         self._damage.tell(fresh.outlooks, fresh.configuration)
@@ -331,12 +331,17 @@ class Keeper:
         now_ms, configuration = int(time.time() * 1000), beliefs.configuration
         alarmed_at_ms = alarms.by_group(configuration.catalog, beliefs.known)
         fallen_at_ms = alarms.fallen_by_group(configuration.catalog, beliefs.known)
-        trials = followed.trials
-        trials.end(releases.kept, configuration, now_ms, alarmed_at_ms, self._lost)
+        seen = followed.trials
+        seen.end(releases.kept, configuration, now_ms, fallen_at_ms, self._lost)
+        trials = seen.in_force(now_ms).values()
         changed = False
-        next_ms = [now_ms + LONGEST_MS]
+        next_ms = [now_ms + LONGEST_MS, *seen.when_overdue(now_ms)]
         for review_key in review_keys:
-            mine = of_key(trials.known.values(), review_key, configuration)
+            mine = of_key(trials, review_key, configuration)
+            # Before any review: what a trial showed is its reason, and not what is believed.
+            if review_key in releases.kept:
+                over = settle(releases.kept[review_key], mine, configuration, now_ms=now_ms)
+                changed |= over is not None and self._write(releases, *over, now_ms=now_ms)
             kept = releases.kept.get(review_key)
             found = reviews.review(
                 review_key,
@@ -359,8 +364,6 @@ class Keeper:
                 if not written:
                     next_ms.append(now_ms)
             if review_key in releases.kept:
-                over = settle(releases.kept[review_key], mine, configuration, now_ms=now_ms)
-                changed |= over is not None and self._write(releases, *over, now_ms=now_ms)
                 strategy = configuration.strategies[review_key.strategy]
                 reviewed_at_ms = releases.kept[review_key].reviewed_at_ms
                 next_ms.append(int(reviewed_at_ms + strategy.release_every_s * 1000))

@@ -13,7 +13,7 @@ from router.beliefs.kept import Kept, ReviewKey
 from router.beliefs.trials import ends_of
 from router.config.compiled import Configuration
 from telemetry.store import Client, StoreErrors
-from telemetry.trials import Trial, TrialState, change, read_trials
+from telemetry.trials import OVERDUE_MS, Trial, TrialState, change, in_force, read_trials
 
 log = structlog.get_logger()
 
@@ -38,21 +38,30 @@ class SeenTrials:
         self._version = version
         return True
 
+    def in_force(self, now_ms: int) -> dict[str, Trial]:
+        """Return those that calls go by: all but what nobody ended in time."""
+        return in_force(self.known, now_ms)
+
+    def when_overdue(self, now_ms: int) -> list[int]:
+        """Return when those that run will be overdue, in epoch ms."""
+        running = (one for one in self.known.values() if one.state is TrialState.RUNNING)
+        return [one.ends_ms + OVERDUE_MS + 1 for one in running if not one.is_overdue(now_ms)]
+
     def end(
         self,
         kept: Mapping[ReviewKey, Kept],
         configuration: Configuration,
         now_ms: int,
-        alarmed_at_ms: Iterable[int],
+        fallen_at_ms: Iterable[int],
         lost: frozenset[str],
     ) -> None:
-        """End what this router sees to be over; whoever is first says so."""
+        """End what this router sees to be over, and note what took effect; who is first says so."""
         over = ends_of(
             self.known.values(),
             kept,
             configuration,
             now_ms=now_ms,
-            alarmed_at_ms=np.array(list(alarmed_at_ms), dtype=np.int64),
+            fallen_at_ms=np.array(list(fallen_at_ms), dtype=np.int64),
             lost=lost,
         )
         for trial in over:
@@ -64,5 +73,5 @@ class SeenTrials:
             self.known[trial.id] = trial
             if trial.state is TrialState.ENDED:
                 log.info("trial ended", trial=trial.id, task=trial.task, reason=trial.reason)
-            else:
+            elif not trial.holdout:
                 log.info("hold-out ended", trial=trial.id, task=trial.task)

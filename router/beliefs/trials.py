@@ -136,8 +136,15 @@ def _assignment(trial: Trial, configuration: Configuration) -> Assignment:
 def _is_at(trial: Trial, kept: Kept | None, at: int | None, configuration: Configuration) -> bool:
     """Return whether a task still stands at the challenger to which its won trial brought it."""
     challenger = configuration.catalog.by_id.get(trial.challenger)
-    applied = kept is not None and kept.won.get(trial.task) == trial.id
-    return applied and challenger is not None and challenger.group == at
+    return _is_applied(trial, kept) and challenger is not None and challenger.group == at
+
+
+def _is_applied(trial: Trial, kept: Kept | None) -> bool:
+    """Return whether a won trial brought its task to the challenger, be it there still or not.
+
+    The trial itself says so, too: a router of a version without trials forgets what is kept of it.
+    """
+    return trial.applied_ms > 0 or (kept is not None and kept.won.get(trial.task) == trial.id)
 
 
 def settle(
@@ -175,7 +182,7 @@ def _unsettled(kept: Kept, mine: KeyTrials, configuration: Configuration) -> lis
     return [
         trial
         for task, trial in mine.won.items()
-        if task in index and trial.challenger in known and kept.won.get(task) != trial.id
+        if task in index and trial.challenger in known and not _is_applied(trial, kept)
     ]
 
 
@@ -204,17 +211,18 @@ def ends_of(
     configuration: Configuration,
     *,
     now_ms: int,
-    alarmed_at_ms: NDArray[np.int64],
+    fallen_at_ms: NDArray[np.int64],
     lost: frozenset[str],
 ) -> list[Trial]:
-    """Return the trials that end because of what this router sees, and the hold-outs.
+    """Return the trials that end because of what this router sees, hold-outs, and what was applied.
 
-    A trial ends when a side cannot be had any more, or an alarm says that it is another than it
-    was; a hold-out with the choice that it was kept for. Of apps that this configuration does not
+    A trial ends when a side cannot be had any more, or an alarm says that the challenger fell; one
+    that rises, or an incumbent that falls, is what the trial is there to show. A hold-out ends with
+    the choice that it was kept for. Of apps that this configuration does not
     have, another router speaks.
 
     Args:
-        alarmed_at_ms: (n_groups,) when the last alarm named a group; 0: never.
+        fallen_at_ms: (n_groups,) when the last alarm said that a group fell; 0: never.
         lost: ids of endpoints that have been away for long.
     """
     out, known = [], list(trials)
@@ -222,16 +230,31 @@ def ends_of(
         if trial.app not in configuration.apps or trial.is_of_app:
             continue
         if trial.state is TrialState.RUNNING:
-            why = _why_over(trial, configuration, alarmed_at_ms, lost)
+            why = _why_over(trial, configuration, fallen_at_ms, lost)
             if why:
                 out.append(ended(trial, why, now_ms=now_ms))
-        elif (
-            trial.state is TrialState.WON
-            and trial.holdout > 0
-            and _is_left(trial, known, kept, configuration)
-        ):
-            out.append(structs.replace(trial, holdout=0.0))
+        elif trial.state is TrialState.WON:
+            after = _after_gain(trial, known, kept, configuration, now_ms=now_ms)
+            if after != trial:
+                out.append(after)
     return out
+
+
+def _after_gain(
+    trial: Trial,
+    others: Iterable[Trial],
+    kept: Mapping[ReviewKey, Kept],
+    configuration: Configuration,
+    *,
+    now_ms: int,
+) -> Trial:
+    """Return a won trial as it is by what is kept: that it took effect, that its hold-out ended."""
+    own = [found for key in keys_of(trial) if (found := kept.get(key)) is not None]
+    if not trial.applied_ms and any(_is_applied(trial, found) for found in own):
+        trial = structs.replace(trial, applied_ms=now_ms)
+    if trial.holdout > 0 and _is_left(trial, others, own, configuration):
+        trial = structs.replace(trial, holdout=0.0)
+    return trial
 
 
 def ended(trial: Trial, reason: str, *, now_ms: int) -> Trial:
@@ -244,7 +267,7 @@ def ended(trial: Trial, reason: str, *, now_ms: int) -> Trial:
 def _why_over(
     trial: Trial,
     configuration: Configuration,
-    alarmed_at_ms: NDArray[np.int64],
+    fallen_at_ms: NDArray[np.int64],
     lost: frozenset[str],
 ) -> str:
     if not any(is_current(key, configuration) for key in keys_of(trial)):
@@ -256,8 +279,9 @@ def _why_over(
         arms = configuration.catalog.group_members[endpoint.group]
         if all(configuration.catalog.endpoints[arm].id in lost for arm in arms):
             return f"{name} is lost"
-        if len(alarmed_at_ms) and int(alarmed_at_ms[endpoint.group]) > trial.began_ms:
-            return f"an alarm names {name}"
+        has_fallen = len(fallen_at_ms) and int(fallen_at_ms[endpoint.group]) > trial.began_ms
+        if has_fallen and name == trial.challenger:
+            return f"an alarm says that {name} fell"
     return ""
 
 
@@ -274,7 +298,7 @@ def keys_of(trial: Trial) -> list[ReviewKey]:
 def _is_left(
     trial: Trial,
     others: Iterable[Trial],
-    kept: Mapping[ReviewKey, Kept],
+    own: Iterable[Kept],
     configuration: Configuration,
 ) -> bool:
     """Return whether the choice that a won trial brought has changed, or another won since."""
@@ -287,9 +311,8 @@ def _is_left(
         return True
     by_id = configuration.catalog.by_id
     challenger = by_id.get(trial.challenger)
-    for key in keys_of(trial):
-        found = kept.get(key)
-        if found is not None and found.won.get(trial.task) == trial.id:
+    for found in own:
+        if _is_applied(trial, found):
             now = by_id.get(found.current.get(trial.task, ""))
             return challenger is None or now is None or now.group != challenger.group
     return False

@@ -39,6 +39,11 @@ def plan_trial(asked: AskedTrial, beliefs: Beliefs, *, now_ms: int) -> Trial:
     """Return the trial that is meant; what cannot be meant ends the verb."""
     configuration = beliefs.configuration
     app = _app(asked, configuration)
+    if configuration.archive.keep_days == 0:
+        _refuse(
+            "archive.keep_days is 0: a trial is worked out from archived records, so it could show "
+            "nothing; set archive.keep_days to 30 (what it is by default) first"
+        )
     if app.entry.mode is not Mode.ROUTE:
         _refuse(
             f"apps.{app.name}.mode is {app.entry.mode.value}: nothing is drawn there; "

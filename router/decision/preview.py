@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any
 
 from msgspec import Struct
 
+from bandit.steps import CONTROL, Step
 from router.decision import planner
 from router.decision.context import CallContext, choice_of
 from router.decision.planner import Plan
@@ -20,6 +22,26 @@ class Foreseen(Struct, frozen=True):
     fresh: Plan  # what would be drawn, whatever the unit was given
     follows: bool  # a stored draw
     stands_in_for: Endpoint | None
+
+
+class Side(StrEnum):
+    """Of what chance compares."""
+
+    INCUMBENT = "incumbent"
+    CHALLENGER = "challenger"  # of a task's trial
+    ROUTED = "routed"  # beside a hold-out, or in a trial of a whole app
+
+
+def _side(context: CallContext, step: Step | None) -> dict[str, Any]:
+    """Return in which trial, or beside whose hold-out, a call is, and on which side; else None."""
+    assignment = context.route.assignment
+    if step is None or not step.is_assigned:
+        return {"trial": None, "side": None}
+    other = Side.CHALLENGER if step is Step.TRIAL_CHALLENGER else Side.ROUTED
+    return {
+        "trial": assignment.trial if assignment is not None else None,  # it is over: not known
+        "side": Side.INCUMBENT if step in CONTROL else other,
+    }
 
 
 def told_of(context: CallContext, foreseen: Foreseen, *, off: bool) -> dict[str, Any]:
@@ -50,6 +72,7 @@ def told_of(context: CallContext, foreseen: Foreseen, *, off: bool) -> dict[str,
         "follows_stored_draw": foreseen.follows,
         "stands_in_for": instead_of.id if instead_of else None,
         "propensities": foreseen.fresh.shares(),
+        **_side(context, plan.step),
         **choice_of(context),
         **planner.limits_of(foreseen.fresh),
         "then": [e.id for e in plan.then()],

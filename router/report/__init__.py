@@ -40,6 +40,7 @@
 - `told_trials`: what was worked out of them, as the store has it
 - `task_lines`: the page's rows
 - `page_changes`: what changed
+- `trial_troubles`: trials that come to nothing
 - `page_troubles`: what needs attention
 - `page`: all of it together
 - `matrix_table`: every endpoint of every task, as tables

@@ -56,7 +56,7 @@ from telemetry.errors import TelemetryError
 from telemetry.memory import MemoryUse, ask_servers
 from telemetry.reader import NO_RATERS, RaterCounts, Reader, fates_of_references
 from telemetry.store import Address, Client, StoreErrors, connect, open_store, probe
-from telemetry.trials import read_trials
+from telemetry.trials import in_force, read_trials
 from telemetry.trouble import StoreTrouble, trouble_of
 
 NO_BUDGETS = BudgetTable()
@@ -270,7 +270,7 @@ def read_beliefs(
         watches.take(watches.look())
         prompts = PromptVersions()
         prompts.take(client.hgetall(keys.PROMPTS))
-        trials = read_trials(client)
+        trials = in_force(read_trials(client), int(time.time() * 1000))
     beliefs = believe(
         configuration,
         rows,

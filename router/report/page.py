@@ -49,10 +49,11 @@ from router.report.savings import NOTHING
 from router.report.sentences import at
 from router.report.task_lines import Gathered, task_lines
 from router.report.told_trials import read_told
+from router.report.trial_troubles import trial_troubles
 from telemetry.memory import MemoryUse
 from telemetry.routers import RouterPresence, read_routers
 from telemetry.store import Client
-from telemetry.trials import read_trials
+from telemetry.trials import Trial, read_trials
 from telemetry.trouble import StoreTrouble
 
 Section = Mapping[str, Any]
@@ -121,7 +122,7 @@ def make_page(client: Client, source: PageSource) -> tuple[Page, Period]:
         calls=total.calls,
         budgets=(*_budget_lines(source.budgets), *_ceiling_lines(source)),
         savings=_savings(source.report.get("savings")),
-        troubles=in_order(_troubles(source, routers)),
+        troubles=in_order(_troubles(source, routers, trials)),
         routers=_router_lines(source, routers),
         is_off=source.switch.off,
         notes=tuple(_notes(source, period, routers, has_lines=bool(lines))),
@@ -313,13 +314,16 @@ def _savings(section: Section | None) -> Savings | None:
     return Savings(Interval(saved["value"], saved["low"], saved["high"]), out)
 
 
-def _troubles(source: PageSource, routers: Sequence[RouterPresence]) -> Iterable[PageTrouble]:
+def _troubles(
+    source: PageSource, routers: Sequence[RouterPresence], trials: Sequence[Trial]
+) -> Iterable[PageTrouble]:
     if not source.sees_all:
         return ()
     return (
         *refused_trouble(source.report.get("configuration")),
         *store_troubles(source.store, source.memory),
         *router_troubles(routers),
+        *trial_troubles(trials, source.beliefs.configuration, source.now_ms),
         *other_troubles(source.report, source.doubts, source.now_ms),
     )
 

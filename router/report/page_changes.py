@@ -181,6 +181,8 @@ def _logged(record: ChangeRecord) -> ChangeLine | None:
         kind = ChangeKind(record.kind)
     except ValueError:
         return None  # of a later version
+    if kind is ChangeKind.TRIAL:
+        return None  # the trials themselves tell it
     return ChangeLine(
         record.at_ms,
         kind,
@@ -210,8 +212,9 @@ def trial_lines(trial: Trial) -> Iterator[ChangeLine]:
     )
     if trial.ended_ms:
         won = trial.state is TrialState.WON
+        holds = trial.holdout and (trial.applied_ms or trial.is_of_app)
         kept = f"; {trial.holdout:.0%} of sessions stay with {trial.incumbent}"
-        text = f"trial won by {who}{kept if trial.holdout else ''}" if won else "trial ended"
+        text = f"trial won by {who}{kept if holds else ''}" if won else "trial ended"
         yield ChangeLine(
             trial.ended_ms, ChangeKind.TRIAL, subject, text, trial.reason, "", trial.id, trial.app
         )

@@ -60,6 +60,15 @@ def not_shown(verdict: Verdict, units: str = "sessions") -> str:
     return f"not shown yet, about {_rounded(verdict.needed):,} {units} more"
 
 
+def checked_line(verdict: Verdict) -> str:
+    """Return what the cross-check of a comparison comes to; or nothing."""
+    if verdict.checked is None:
+        return ""
+    what = "hold-out" if verdict.basis is Basis.HOLDOUT else "trial"
+    found = _one(100 * verdict.checked, "+")
+    return f"cross-check of the {what} by logged propensities: {found} pp in quality"
+
+
 def signals_line(signals: Sequence[Signal]) -> str:
     """Return what figures rest on: `by 12,400 tool-call checks and 210 thumbs`; or nothing."""
     named = [f"{one.n:,} {_name(one)}" for one in signals[:MOST_SIGNALS]]

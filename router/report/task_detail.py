@@ -24,6 +24,7 @@ from router.report.leaves import leaf_lines, leaf_rows
 from router.report.matrix_table import matrix_lines
 from router.report.page_wish import PageWish
 from router.report.period import deciding_task
+from router.report.sentences import checked_line
 from router.report.views import report_rows
 from telemetry.digests import digest8
 from telemetry.ledger_questions import Dimension, LedgerQuestion
@@ -87,7 +88,9 @@ def _notes(beliefs: Beliefs, line: TaskLine, rows: Sequence[ReportRow]) -> list[
         and row["app"] in (None, line.app)
     ]
     below = leaf_lines([row for row in leaves if row["task"] != line.task])
-    return [*matrix_lines(rows, by_app=len(beliefs.configuration.apps) > 1), *below]
+    checked = checked_line(line.verdict) if line.verdict is not None else ""
+    matrix = matrix_lines(rows, by_app=len(beliefs.configuration.apps) > 1)
+    return [*filter(None, (checked,)), *matrix, *below]
 
 
 def _endpoint(

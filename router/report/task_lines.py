@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from bandit.families import S
+from bandit.families import GIVEN, S
 from bandit.matrix import ReportRow
 from bandit.report import (
     FoldedTasks,
@@ -89,7 +89,7 @@ def _line(gathered: Gathered, key: LineKey, choice: Choice | None) -> TaskLine:
     compared = of_line(gathered.comparisons, key)
     facts = _facts(gathered, key, choice, compared)
     word, why = word_of(facts)
-    counts = _signals(gathered.beliefs, key)
+    counts = _counting(gathered.beliefs, key)
     return TaskLine(
         task=key.task,
         app=key.app,
@@ -140,7 +140,8 @@ def _facts(
     named = NAMED if choice is None and _incumbent(gathered, key, None) else ""
     told = ""
     if compared is not None and verdict is not None:
-        told = clause(verdict, ComparedNames(compared.trial.incumbent, compared.trial.challenger))
+        said = clause(verdict, ComparedNames(compared.trial.incumbent, compared.trial.challenger))
+        told = "; ".join(filter(None, (said, gathered.proposals.get(key, ""))))
     return TaskFacts(
         why_off=_why_off(gathered, app),
         why_pinned=_why_pinned(configuration, app, key, compared) or named,
@@ -209,6 +210,16 @@ def _signals(beliefs: Beliefs, key: LineKey) -> dict[S, int]:
     outlook, row = place
     counts = beliefs.outlooks[outlook].signals[row].sum(axis=0)
     return {kind: int(counts[kind]) for kind in S}
+
+
+def _counting(beliefs: Beliefs, key: LineKey) -> dict[S, int]:
+    """Return what the quality figure rests on: derived labels where they are worth anything."""
+    counts, place = _signals(beliefs, key), _task_row(beliefs, key)
+    if place is None:
+        return counts
+    outlook, row = place
+    is_worth = beliefs.outlooks[outlook].posterior.calibration.worth[row] > 0
+    return {kind: n for kind, n in counts.items() if is_worth or kind in GIVEN}
 
 
 def _why_unknown(beliefs: Beliefs, key: LineKey, *, is_order: bool) -> str:

@@ -7,20 +7,15 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from bandit.families import S
+from bandit.families import GIVEN, S
 from bandit.report import Signal, signals_of
 from bandit.told_verdicts import from_plain
 from router.report.comparisons import ToldTrial
 from telemetry import keys
 from telemetry.store import Client
 
-BY_SOURCE = {
-    **dict.fromkeys(("empty", "refused", "filtered", "truncated", "reasoning_limit"), S.ANSWER),
-    **dict.fromkeys(("tool_call", "tool_result", "loop"), S.TOOLS),
-    **dict.fromkeys(("regenerated", "edited"), S.REPEATED),
-}
-BY_NAME = {kind.name.lower(): kind for kind in S} | BY_SOURCE
-"""Which signal a label is, by the name of its kind, or of what it was read off."""
+BY_NAME = {kind.name.lower(): kind for kind in GIVEN}
+"""Which signal a label is, by the name of its kind."""
 
 
 def read_told(client: Client) -> tuple[int, dict[str, ToldTrial]]:

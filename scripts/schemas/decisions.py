@@ -5,6 +5,7 @@ from __future__ import annotations
 from bandit.draws import Step
 from router.config.budgets import BudgetSpan, BudgetUnit, OnSpent
 from router.config.entries import Fallback, Mode
+from router.decision.preview import Side
 from router.decision.shared_draws import DrawEnding
 from router.decision.ways import DecisionWay
 from router.policy.tasks import FoundBy
@@ -65,6 +66,8 @@ def _routed() -> Schema:
             "follows_stored_draw": TRUTH,
             "stands_in_for": maybe(TEXT),
             "propensities": by_name(PROBABILITY),
+            "trial": maybe(TEXT),
+            "side": maybe(words(Side)),
             **_choice(),
             "limits": closed(limits, optional=limits),
             "relaxed": many(words(limits)),

@@ -22,8 +22,16 @@ _OF_TOKEN = {
     "session": "session",
     "user": "user",
     "at_ms": "decided_at_ms",
+    "endpoint": "drawn",
+    "propensity": "propensity",
+    "predicted": "predicted",
 }
-_FLAGS = {"is_routed": Flag.ROUTED, "is_assigned": Flag.ASSIGNED, "is_control": Flag.CONTROL}
+_FLAGS = {
+    "is_routed": Flag.ROUTED,
+    "is_assigned": Flag.ASSIGNED,
+    "is_control": Flag.CONTROL,
+    "by_incumbent": Flag.BY_INCUMBENT,
+}
 ATTEMPT = np.dtype(
     [
         ("nonce", "<u8"),
@@ -32,10 +40,11 @@ ATTEMPT = np.dtype(
         ("at_ms", "<i8"),
         ("end_ms", "<f8"),
         ("cost_nano", "<f8"),  # exact up to 9 million USD
+        ("endpoint", "<u8"),  # that was drawn
+        ("propensity", "<f4"),
+        ("predicted", "<f4"),
         ("rank", "<u2"),
-        ("is_routed", "?"),
-        ("is_assigned", "?"),
-        ("is_control", "?"),
+        *((name, "?") for name in _FLAGS),
         ("is_unpriced", "?"),
     ]
 )
@@ -44,15 +53,11 @@ COMPARED_CALL = np.dtype(
         *((name, ATTEMPT.fields[name][0]) for name in ("nonce", "nonce_rest", *_OF_TOKEN)),  # type: ignore[index]
         ("episode", "<u8"),
         ("end_ms", "<f8"),  # of the last attempt
-        ("is_routed", "?"),
-        ("is_assigned", "?"),
-        ("is_control", "?"),
+        *((name, "?") for name in _FLAGS),
         ("is_priced", "?"),
         ("cost_usd", "<f8"),  # of all attempts
         ("reward", "<f8"),  # NaN: nothing was said of it but what was derived
         ("kind", "u1"),  # which the reward is of; 0: there is none
-        ("source", "u1"),  # what a derived label was read off
-        ("is_derived", "?"),  # whether there is one
         ("repeats", "<i4"),  # how often the same was asked again after it
     ]
 )
@@ -168,8 +173,7 @@ def _hear(calls: NDArray[np.void], words: NDArray[np.void]) -> None:
     """Write into calls what holds of them."""
     held = heard_of(calls, words)
     calls["reward"] = np.where(held.is_rewarded, held.reward, np.nan)
-    for name in ("kind", "source", "is_derived"):
-        calls[name] = getattr(held, name)
+    calls["kind"] = held.kind
 
 
 def _repeats(records: NDArray[np.void]) -> NDArray[np.void]:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from bandit.compared import COMPARED, N_BUCKETS
 from bandit.compared_sums import added, coarser, fewer_buckets
+from bandit.saving_sums import SAVING_ROW
+from bandit.saving_sums import added as all_draws
 from telemetry import keys
 from telemetry.errors import MalformedEvent
 from telemetry.saving_state import pack_day, unpack_day
@@ -20,7 +22,9 @@ from workers.jobs.comparing import SIGNAL_ROW, Compared, counted
 
 log = structlog.get_logger()
 
-SIGNALS_SUFFIX = ":s"
+SIGNALS_SUFFIX, DRAWS_SUFFIX = ":s", ":d"
+SUFFIXES = ("", SIGNALS_SUFFIX, DRAWS_SUFFIX)
+"""Of the fields of one comparison."""
 FINE_DAYS = 45
 """Longer than labels are heard; then days are joined."""
 SPAN_DAYS = 30
@@ -36,11 +40,13 @@ class KeptSums:
 
     rows: NDArray[np.void]  # of COMPARED
     signals: NDArray[np.void]  # of SIGNAL_ROW
+    draws: NDArray[np.void]  # of SAVING_ROW
     n_buckets: int = N_BUCKETS
 
     def packed(self, field: str) -> dict[str, bytes]:
         """Return the fields of `keys.COMPARED` that hold it."""
-        return {field: pack_day(self.rows), field + SIGNALS_SUFFIX: pack_day(self.signals)}
+        tables = (self.rows, self.signals, self.draws)
+        return {field + end: pack_day(of) for end, of in zip(SUFFIXES, tables, strict=True)}
 
 
 def read_sums(client: Client, field: str, n_buckets: int) -> KeptSums:
@@ -49,8 +55,10 @@ def read_sums(client: Client, field: str, n_buckets: int) -> KeptSums:
     Raises:
         redis.RedisError: the store is away.
     """
-    rows, signals = client.hmget(keys.COMPARED, [field, field + SIGNALS_SUFFIX])
-    return KeptSums(_unpacked(rows, COMPARED), _unpacked(signals, SIGNAL_ROW), n_buckets)
+    found = client.hmget(keys.COMPARED, [field + end for end in SUFFIXES])
+    dtypes = (COMPARED, SIGNAL_ROW, SAVING_ROW)
+    rows, signals, draws = (_unpacked(*one) for one in zip(found, dtypes, strict=True))
+    return KeptSums(rows, signals, draws, n_buckets)
 
 
 def settled_day(known: int, last_since_ms: int | None, since_ms: int) -> int:
@@ -80,6 +88,7 @@ def renewed(old: KeptSums, new: Compared, digest: int, *, settled: int, today: i
     """
     rows = fewer_buckets(new.rows.compress(new.rows["sequence"] == digest), old.n_buckets)
     signals = new.signals.compress(new.signals["sequence"] == digest)
+    draws = new.draws.compress(new.draws["app"] == digest)
     stay = np.empty(0, dtype=np.int64)
     if len(old.rows):
         days = np.union1d(old.rows["day"], rows["day"])
@@ -87,24 +96,24 @@ def renewed(old: KeptSums, new: Compared, digest: int, *, settled: int, today: i
         stay = days[(days < settled) & ~((days >= today - 1) & is_fuller)]
     both = [_of_days(old.rows, stay), rows.compress(~np.isin(rows["day"], stay))]
     said = [_of_days(old.signals, stay), signals.compress(~np.isin(signals["day"], stay))]
-    return _bounded(
-        KeptSums(added(np.concatenate(both)), counted(np.concatenate(said)), old.n_buckets),
-        today=today,
-    )
+    drew = [_of_days(old.draws, stay), draws.compress(~np.isin(draws["day"], stay))]
+    tables = added(np.concatenate(both)), counted(np.concatenate(said)), all_draws(drew)
+    return _bounded(KeptSums(*tables, n_buckets=old.n_buckets), today=today)
 
 
 def _bounded(sums: KeptSums, *, today: int) -> KeptSums:
     """Return sums with old days joined; with fewer buckets, too, where they are many."""
     oldest, n_buckets = today - FINE_DAYS, sums.n_buckets
-    rows, signals = sums.rows, sums.signals.copy()
+    rows, signals, draws = sums.rows, sums.signals.copy(), sums.draws.copy()
     if (rows["day"] < oldest).any():
         rows = coarser(rows, before_day=oldest, span_days=SPAN_DAYS)
-    is_old = signals["day"] < oldest
-    signals["day"][is_old] -= signals["day"][is_old] % SPAN_DAYS
+    for table in (signals, draws):
+        is_old = table["day"] < oldest
+        table["day"][is_old] -= table["day"][is_old] % SPAN_DAYS
     while len(rows) > MOST_ROWS and n_buckets > LEAST_BUCKETS:
         n_buckets //= 2
         rows = fewer_buckets(rows, n_buckets)
-    return KeptSums(rows, counted(signals), n_buckets)
+    return KeptSums(rows, counted(signals), all_draws([draws]), n_buckets)
 
 
 def _calls(rows: NDArray[np.void], day: int) -> int:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bandit.compared import COMPARED, EPISODES, N_BUCKETS
 from bandit.compared_sums import added
-from telemetry.events import FeedbackKind
+from bandit.saving_sums import CALL, sums_of
 from workers.archive.columns import NamePairs, find
 from workers.folding.batch import DAY_MS
 from workers.folding.hearing import hear
@@ -34,12 +34,11 @@ SIGNAL_ROW = np.dtype(
         ("is_control", "?"),
         ("of_episodes", "?"),  # said of episodes as a whole
         ("kind", "u1"),  # FeedbackKind of what holds
-        ("source", "u1"),  # of a derived label
         ("n", "<u4"),
     ]
 )
 """How many labels of a kind hold; they add."""
-_SIGNAL_PLACES = ("sequence", "day", "is_control", "of_episodes", "kind", "source")
+_SIGNAL_PLACES = ("sequence", "day", "is_control", "of_episodes", "kind")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +47,7 @@ class Compared:
 
     rows: NDArray[np.void]  # of COMPARED
     signals: NDArray[np.void]  # of SIGNAL_ROW
+    draws: NDArray[np.void]  # of SAVING_ROW, the sequence in place of the app
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +68,16 @@ def compare(told: Told, sequences: list[KnownSequence], *, now_ms: int) -> Compa
     which = _membership(calls, sequences)
     digests = np.array([sequence.digest for sequence in sequences], dtype=np.uint64)
     mine = np.flatnonzero(which >= 0)
-    rows, signals = _of_calls(calls.take(mine), which[mine], digests, sequences)
+    own = calls.take(mine)
+    rows, signals = _of_calls(own, which[mine], digests, sequences)
+    draws = _draws(own, digests[which[mine]])
     of_app = np.array([s.trial.is_of_app for s in sequences], dtype=bool)
     if not of_app.any():
-        return Compared(added(rows), counted(signals))
+        return Compared(added(rows), counted(signals), draws)
     whole = _Episodes.of(calls, which, of_app, told.of_episodes)
     episodes, said = whole.rows(digests, now_ms=now_ms)
     return Compared(
-        added(np.concatenate([rows, episodes])), counted(np.concatenate([signals, said]))
+        added(np.concatenate([rows, episodes])), counted(np.concatenate([signals, said])), draws
     )
 
 
@@ -204,15 +206,26 @@ def _signals(
     day: NDArray[np.int64],
     is_control: NDArray[np.bool_],
 ) -> NDArray[np.void]:
-    """Return a row for each label that holds; a call may have one of others and a derived one."""
-    said, derived = np.flatnonzero(calls["kind"] > 0), np.flatnonzero(calls["is_derived"])
-    places = np.concatenate([said, derived])
+    """Return a row for each label that a reward is of.
+
+    What was derived from calls is none of them: it says whether an answer could be used.
+    """
+    places = np.flatnonzero(calls["kind"] > 0)
     out = np.zeros(len(places), dtype=SIGNAL_ROW)
     out["sequence"], out["day"] = digests[places], day[places]
     out["is_control"], out["n"] = is_control[places], 1
-    out["kind"][: len(said)], out["kind"][len(said) :] = calls["kind"][said], FeedbackKind.DERIVED
-    out["source"][len(said) :] = calls["source"][derived]
+    out["kind"] = calls["kind"][places]
     return out
+
+
+def _draws(calls: NDArray[np.void], digests: NDArray[np.uint64]) -> NDArray[np.void]:
+    """Return sums by who was drawn with which propensity, costs aside."""
+    out = np.zeros(len(calls), dtype=CALL)
+    out["app"], out["unit"], out["is_priced"] = digests, calls["session"], True
+    out["day"] = calls["at_ms"] // DAY_MS
+    for name in ("task", "endpoint", "by_incumbent", "propensity", "predicted", "reward"):
+        out[name] = calls[name]
+    return sums_of(out)
 
 
 def _spans(

@@ -24,7 +24,7 @@ from telemetry.trials import Trial, TrialState
 from workers.folding.batch import DAY_MS, LABEL_DAYS
 from workers.jobs import recent, traffic
 from workers.jobs.compared_records import told_in
-from workers.jobs.compared_state import SIGNALS_SUFFIX, KeptSums, read_sums, renewed, settled_day
+from workers.jobs.compared_state import SUFFIXES, KeptSums, read_sums, renewed, settled_day
 from workers.jobs.comparing import Compared, compare
 from workers.jobs.sequences_known import HOLDOUT_SUFFIX, KnownSequence, sequences_of
 from workers.jobs.shown import Told, shown, spent_usd
@@ -126,7 +126,7 @@ def keep(client: Client, look: Look, found: LookResult, **state: object) -> list
         packed |= sums.packed(field)
     pipeline.hset(keys.COMPARED, mapping=packed)  # at once: sums, and as of when they are
     if gone:
-        pipeline.hdel(keys.COMPARED, *fields, *(field + SIGNALS_SUFFIX for field in fields))
+        pipeline.hdel(keys.COMPARED, *(field + of for field in fields for of in SUFFIXES))
         pipeline.hdel(keys.TRIALS, *(t.id for t in gone))
         pipeline.hincrby(keys.TRIALS, trials.VERSION, 1)
     shown_now = {"at_ms": look.now_ms, "trials": found.told, "traffic": found.traffic}

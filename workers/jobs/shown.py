@@ -7,10 +7,13 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from bandit.assignment import HALF
+from bandit.checked import checked_difference
 from bandit.compared import EPISODES
 from bandit.told_verdicts import to_plain
 from bandit.verdict import ALPHA, Basis, Verdict, row_alpha, verdict
-from telemetry.events import FeedbackKind, Source
+from telemetry.events import FeedbackKind
+from telemetry.trials import MAX_HOLDOUT
 from workers.jobs.compared_state import KeptSums
 from workers.jobs.sequences_known import KnownSequence
 
@@ -34,12 +37,18 @@ def spent_usd(rows: NDArray[np.void]) -> float:
 
 
 def verdict_of(
-    sequence: KnownSequence, rows: NDArray[np.void], *, alpha: float, at_ms: int
+    sequence: KnownSequence,
+    rows: NDArray[np.void],
+    *,
+    alpha: float,
+    at_ms: int,
+    checked: float | None = None,
 ) -> Verdict:
     """Return what a comparison shows.
 
     Args:
         rows: as `judged` returns them.
+        checked: as of a verdict.
     """
     trial, value_usd = sequence.trial, sequence.trial.value_usd
     if not _is_priced(rows):
@@ -50,6 +59,7 @@ def verdict_of(
         alpha=alpha,
         value_usd=value_usd or None,
         is_of_app=trial.is_of_app,
+        checked=checked,
         at_ms=at_ms,
         ended_ms=0 if sequence.is_holdout else trial.ended_ms,
     )
@@ -64,9 +74,12 @@ def shown(
         n_compared: comparisons that share the α of rows.
     """
     rows = judged(sums.rows)
-    alone = verdict_of(sequence, rows, alpha=ALPHA, at_ms=at_ms)
-    as_row = verdict_of(sequence, rows, alpha=row_alpha(n_compared), at_ms=at_ms)
     whole = bool(len(rows)) and bool((rows["task"] == EPISODES).all())
+    checked = None if whole else _checked(sequence, sums.draws)
+    alone, as_row = (
+        verdict_of(sequence, rows, alpha=alpha, at_ms=at_ms, checked=checked)
+        for alpha in (ALPHA, row_alpha(n_compared))
+    )
     signals = sums.signals.compress(sums.signals["of_episodes"] == whole)
     return alone, {
         "verdict": to_plain(alone),
@@ -77,6 +90,14 @@ def shown(
         "control": _side(rows.compress(rows["is_control"]), signals, is_control=True),
         "treated": _side(rows.compress(~rows["is_control"]), signals, is_control=False),
     }
+
+
+def _checked(sequence: KnownSequence, draws: NDArray[np.void]) -> float | None:
+    """Return the difference in quality by logged propensities; of calls, not of episodes."""
+    trial = sequence.trial
+    control = min(trial.holdout, MAX_HOLDOUT) if sequence.is_holdout else HALF
+    is_pair = not (sequence.is_holdout or trial.is_of_app)
+    return checked_difference(draws, control=control, is_pair=is_pair)
 
 
 def _is_priced(rows: NDArray[np.void]) -> bool:
@@ -118,14 +139,12 @@ def _side(rows: NDArray[np.void], signals: NDArray[np.void], *, is_control: bool
 
 
 def _signals(signals: NDArray[np.void]) -> Mapping[str, int]:
-    """Return how many labels there are by name: of their kind, or of what they were read off."""
+    """Return how many labels there are by the name of their kind."""
     out: dict[str, int] = {}
     for row in signals:
         try:
-            kind = FeedbackKind(int(row["kind"]))
-            named = Source(int(row["source"])) if kind is FeedbackKind.DERIVED else kind
+            name = FeedbackKind(int(row["kind"])).name.lower()
         except ValueError:
             continue  # of a later version
-        name = "said" if named is Source.CALLER else named.name.lower()
         out[name] = out.get(name, 0) + int(row["n"])
     return out
