@@ -223,7 +223,7 @@ class Told:
     def __init__(self, of: Configuration) -> None:
         self.beliefs: Any = type("Believed", (), {"configuration": of})()
         self.n_made, self.at_once, self.most_at_once, self.fails = 0, 0, 0, False
-        self.now_s = 100.0
+        self.now_s, self.takes_s = 100.0, 0.0
         self._lock = threading.Lock()
         self.desk = PageDesk(
             self.page_of, None, is_off=lambda: False, clock=lambda: self.now_s  # type: ignore[arg-type]
@@ -234,6 +234,7 @@ class Told:
             self.at_once += 1
             self.most_at_once = max(self.most_at_once, self.at_once)
             self.n_made += 1
+            self.now_s += self.takes_s
         try:
             if self.fails:
                 raise redis.ConnectionError("gone")
@@ -264,6 +265,31 @@ def test_however_many_watch_a_page_it_is_made_once_in_a_while_and_one_at_a_time(
         await told.ask(b"since=59d")
         assert told.n_made == 61
         assert len(told.desk._kept) <= 32
+
+    asyncio.run(watched())
+
+
+def test_whoever_asked_while_a_page_was_made_gets_it_however_long_that_took(told: Told) -> None:
+    async def watched() -> None:
+        told.takes_s = 10.0
+        await asyncio.gather(*(told.ask() for _ in range(20)))
+        assert told.n_made == 1
+
+    asyncio.run(watched())
+
+
+def test_while_the_store_hangs_only_one_waits_for_it_whatever_the_others_look_at(
+    told: Told,
+) -> None:
+    async def watched() -> None:
+        told.fails, told.takes_s = True, 10.0
+        shown = await asyncio.gather(*(told.ask(f"since={n}d".encode()) for n in range(1, 20)))
+        assert told.n_made == 1
+        assert all("the store is away" in page for page in shown)
+        told.fails = False
+        told.now_s += 3.1
+        assert "the store is away" not in await told.ask(b"since=1d")
+        assert "the store is away" not in await told.ask(b"since=2d")
 
     asyncio.run(watched())
 

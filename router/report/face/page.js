@@ -11,8 +11,10 @@
     for (const { name, value } of b.attributes) a.setAttribute(name, value);
     as.forEach((one, i) => meld(one, bs[i]));
   };
+  let asking = false;
   const look = async () => {
-    if (document.hidden) return;
+    if (document.hidden || asking) return;
+    asking = true;
     try {
       const answer = await fetch(location.href);
       if (!answer.ok) throw answer;
@@ -24,6 +26,8 @@
       stale.hidden = true;
     } catch {
       stale.hidden = false;
+    } finally {
+      asking = false;
     }
   };
   setInterval(look, 15000);
