@@ -11,23 +11,18 @@
     for (const { name, value } of b.attributes) a.setAttribute(name, value);
     as.forEach((one, i) => meld(one, bs[i]));
   };
-  let asking = false;
   const look = async () => {
-    if (document.hidden || asking) return;
-    asking = true;
+    if (document.hidden) return;
     try {
-      const answer = await fetch(location.href);
-      if (!answer.ok) throw answer;
-      const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+      const found = await fetch(location.href, { signal: AbortSignal.timeout(14e3) });
+      if (!found.ok) throw found;
+      const fresh = new DOMParser().parseFromString(await found.text(), "text/html");
       for (const one of document.querySelectorAll("section")) {
-        const other = fresh.getElementById(one.id);
-        if (other) meld(one, other);
+        meld(one, fresh.getElementById(one.id) ?? one);
       }
       stale.hidden = true;
     } catch {
       stale.hidden = false;
-    } finally {
-      asking = false;
     }
   };
   setInterval(look, 15000);
