@@ -132,6 +132,11 @@ def test_an_app_key_sees_its_own_app_alone(wide: Sidecar) -> None:
     assert refused.status_code == 400
     assert "this key sees app 'shop' alone" in refused.json()["error"]["message"]
     assert wide.http.get("/?app=shop&app=legal", headers=key).status_code == 400
+    for path in ("/?app=legall", "/?app=nobody", "/v1/router/report?app=legall"):
+        refused = wide.http.get(path, headers=key)
+        assert refused.status_code == 400
+        assert "'legal'" not in refused.text, path  # it learns of no app that is not its own
+        assert "known:" not in refused.text, path
 
 
 def test_a_key_that_was_typed_for_the_page_never_travels_on(

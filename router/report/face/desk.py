@@ -175,8 +175,10 @@ def _wish(path: str, query: bytes, beliefs: Beliefs, own: App | None) -> PageWis
         given = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
         query = urlencode([*given, ("task", path.removeprefix(TASK))]).encode()
     wish = page_wish_in(query, now_s=time.time())
+    if own is not None:
+        wish = of_app(wish, own)  # first: what others there are is not for everybody
     require_known(wish, beliefs.configuration)
-    return wish if own is None else of_app(wish, own)
+    return wish
 
 
 def _document(path: str, found: FoundPage) -> bytes:
