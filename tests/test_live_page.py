@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from base64 import b64encode
 from collections.abc import Iterator
@@ -166,7 +167,9 @@ def test_on_loopback_the_page_is_there_without_a_key_and_for_no_page_from_elsewh
     assert "To stop routing: <code>pointsman off</code>" in answer.text
     assert sidecar.http.get("/", headers={"host": "evil.example"}).status_code == 403
     assert sidecar.http.get("/", headers={"origin": "http://evil.example"}).status_code == 403
-    assert sidecar.http.post("/").status_code == 405
+    for path in ("/", "/page.js", "/task/code", "/decision/rd_x", "/v1/router/decisions/rd_x"):
+        for method in ("POST", "HEAD", "OPTIONS"):
+            assert sidecar.http.request(method, path).status_code == 405, (method, path)
     assert sidecar.http.get("/?nonsense=1").status_code == 400
     assert sidecar.http.get("/task/nonsense").status_code == 400
     assert sidecar.http.get("/readyz?verbose").json()["ready"] is True
@@ -217,6 +220,13 @@ def test_the_file_is_the_page_and_holds_no_script(
     assert said.exit_code == 0, said.output
     assert "<h1>" in file.read_text()
     assert "<script" not in file.read_text()
+
+    both = pointsman("report", "--json", "--html", tmp_path / "too.html", "--config", config,
+                     environment={"STORE_URL": address.url})  # fmt: skip
+    assert json.loads(both.stdout)["page"]["tasks"] == []
+    assert "<h1>" in (tmp_path / "too.html").read_text()
+    neither = pointsman("report", "--json", "--html", "-", "--config", config)
+    assert (neither.exit_code, neither.stdout) == (2, "")
 
 
 # -- the desk -------------------------------------------------------------------------------------
