@@ -332,10 +332,11 @@ class Routes:
             return partial(self._anything, path=stored)
         if passes and passes_on:
             return self._anything
-        if path.startswith(f"{DECISIONS_PATH}/") and exchange.method == "GET":
-            return for_readers(self._decision)
-        if path.startswith(OPENED) and exchange.method == "GET":
-            return for_readers(self._services.page.tell)
+        if path.startswith((f"{DECISIONS_PATH}/", *OPENED)):
+            if exchange.method != "GET":
+                raise RequestRejected("method_not_allowed", f"{clipped(path)} takes GET only")
+            is_page = path.startswith(OPENED)
+            return for_readers(self._services.page.tell if is_page else self._decision)
         if passes:
             raise nobody_takes(path)
         raise RequestRejected("not_found", f"there is no {clipped(path)}")

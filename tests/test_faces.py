@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 from base64 import b64encode
@@ -278,3 +279,26 @@ def test_a_kept_page_is_whole_and_its_owners_alone(
     assert [each.name for each in tmp_path.iterdir()] == ["report.html"]
     with pytest.raises(OSError, match="No such file"):
         keep("x", tmp_path / "nowhere" / "report.html")
+
+
+def test_what_is_no_file_is_written_to_and_never_replaced(tmp_path: Path) -> None:
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+
+    for to in (pipe, link):
+        keep("<p>ü", to)
+        assert os.read(reading, 64).decode() == "<p>ü"
+    os.close(reading)
+
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert link.is_symlink()
+    keep("x", Path(os.devnull))
+    assert stat.S_ISCHR(Path(os.devnull).stat().st_mode)
+
+
+@pytest.mark.parametrize("to", ["", ".", "..", "/"])
+def test_a_directory_is_no_place_for_a_page(to: str) -> None:
+    with pytest.raises(IsADirectoryError):
+        keep("x", Path(to))

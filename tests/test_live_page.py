@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from base64 import b64encode
 from collections.abc import Iterator
@@ -132,6 +133,11 @@ def test_an_app_key_sees_its_own_app_alone(wide: Sidecar) -> None:
     assert refused.status_code == 400
     assert "this key sees app 'shop' alone" in refused.json()["error"]["message"]
     assert wide.http.get("/?app=shop&app=legal", headers=key).status_code == 400
+    for path in ("/?app=legall", "/?app=nobody", "/v1/router/report?app=legall"):
+        refused = wide.http.get(path, headers=key)
+        assert refused.status_code == 400
+        assert "'legal'" not in refused.text, path  # it learns of no app that is not its own
+        assert "known:" not in refused.text, path
 
 
 def test_a_key_that_was_typed_for_the_page_never_travels_on(
@@ -161,7 +167,9 @@ def test_on_loopback_the_page_is_there_without_a_key_and_for_no_page_from_elsewh
     assert "To stop routing: <code>pointsman off</code>" in answer.text
     assert sidecar.http.get("/", headers={"host": "evil.example"}).status_code == 403
     assert sidecar.http.get("/", headers={"origin": "http://evil.example"}).status_code == 403
-    assert sidecar.http.post("/").status_code == 405
+    for path in ("/", "/page.js", "/task/code", "/decision/rd_x", "/v1/router/decisions/rd_x"):
+        for method in ("POST", "HEAD", "OPTIONS"):
+            assert sidecar.http.request(method, path).status_code == 405, (method, path)
     assert sidecar.http.get("/?nonsense=1").status_code == 400
     assert sidecar.http.get("/task/nonsense").status_code == 400
     assert sidecar.http.get("/readyz?verbose").json()["ready"] is True
@@ -213,6 +221,13 @@ def test_the_file_is_the_page_and_holds_no_script(
     assert "<h1>" in file.read_text()
     assert "<script" not in file.read_text()
 
+    both = pointsman("report", "--json", "--html", tmp_path / "too.html", "--config", config,
+                     environment={"STORE_URL": address.url})  # fmt: skip
+    assert json.loads(both.stdout)["page"]["tasks"] == []
+    assert "<h1>" in (tmp_path / "too.html").read_text()
+    neither = pointsman("report", "--json", "--html", "-", "--config", config)
+    assert (neither.exit_code, neither.stdout) == (2, "")
+
 
 # -- the desk -------------------------------------------------------------------------------------
 
@@ -223,7 +238,7 @@ class Told:
     def __init__(self, of: Configuration) -> None:
         self.beliefs: Any = type("Believed", (), {"configuration": of})()
         self.n_made, self.at_once, self.most_at_once, self.fails = 0, 0, 0, False
-        self.now_s = 100.0
+        self.now_s, self.takes_s = 100.0, 0.0
         self._lock = threading.Lock()
         self.desk = PageDesk(
             self.page_of, None, is_off=lambda: False, clock=lambda: self.now_s  # type: ignore[arg-type]
@@ -234,6 +249,7 @@ class Told:
             self.at_once += 1
             self.most_at_once = max(self.most_at_once, self.at_once)
             self.n_made += 1
+            self.now_s += self.takes_s
         try:
             if self.fails:
                 raise redis.ConnectionError("gone")
@@ -264,6 +280,31 @@ def test_however_many_watch_a_page_it_is_made_once_in_a_while_and_one_at_a_time(
         await told.ask(b"since=59d")
         assert told.n_made == 61
         assert len(told.desk._kept) <= 32
+
+    asyncio.run(watched())
+
+
+def test_whoever_asked_while_a_page_was_made_gets_it_however_long_that_took(told: Told) -> None:
+    async def watched() -> None:
+        told.takes_s = 10.0
+        await asyncio.gather(*(told.ask() for _ in range(20)))
+        assert told.n_made == 1
+
+    asyncio.run(watched())
+
+
+def test_while_the_store_hangs_only_one_waits_for_it_whatever_the_others_look_at(
+    told: Told,
+) -> None:
+    async def watched() -> None:
+        told.fails, told.takes_s = True, 10.0
+        shown = await asyncio.gather(*(told.ask(f"since={n}d".encode()) for n in range(1, 20)))
+        assert told.n_made == 1
+        assert all("the store is away" in page for page in shown)
+        told.fails = False
+        told.now_s += 3.1
+        assert "the store is away" not in await told.ask(b"since=1d")
+        assert "the store is away" not in await told.ask(b"since=2d")
 
     asyncio.run(watched())
 

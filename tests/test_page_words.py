@@ -199,10 +199,14 @@ def test_a_period_is_read_as_it_is_written(given: dict[str, str], scope: str, da
     ("query", "says"),
     [
         (b"since=0d", "since: '0d': from 1d"),
-        (b"since=soon", "write a day or a time"),
+        (b"since=soon", "since: 'soon': write days, such as 7d, or a day"),
+        (b"since=-1d", "write days, such as 7d"),
+        (b"since=2025-11-31", "write a day or a time"),
         (b"until=2025-11-30", "no such field"),
         (b"since=7d&since=8d", "there twice"),
-        (b"month=2025-11&since=7d", "there beside a month"),
+        (b"month=2025-11&since=7d", "since: '7d': there beside a month"),
+        (b"app=", "app: '': empty"),
+        (b"task=&since=7d", "task: '': empty"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_by_field(query: bytes, says: str) -> None:

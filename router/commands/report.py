@@ -7,6 +7,7 @@ from pathlib import Path
 
 from router.commands.console import BAD_INPUT, FAILED, fail, print_json, say
 from router.config.places import find_file
+from router.report.face.keep import STDOUT
 from router.report.gather import Report, gather
 from router.report.terminal import print_report
 from telemetry import logs
@@ -29,6 +30,8 @@ def report(
         html: where the page is kept as a file; `-` is the standard output.
     """
     logs.configure()
+    if as_json and html == STDOUT:
+        fail("--html -: --json has the output to itself; name a file", BAD_INPUT)
     file, every = find_file(config), shows_all or as_json
     opens = html is not None
     found = gather(file, strategy, given, every_task=every, opens_all=opens, with_rows=as_json)
@@ -37,9 +40,9 @@ def report(
     found.shows_all = shows_all
     if html is not None and found.page is not None:
         _keep(found, html)
-    elif as_json:
+    if as_json:
         print_json(found.as_json())
-    else:
+    elif html is None or found.page is None:
         print_report(found)
     if found.failed:
         raise SystemExit(FAILED)
@@ -48,7 +51,7 @@ def report(
 def _keep(found: Report, html: Path) -> None:
     """Write the page as a file."""
     from router.report.face.html import page_html
-    from router.report.face.keep import STDOUT, keep
+    from router.report.face.keep import keep
 
     assert found.page is not None
     try:

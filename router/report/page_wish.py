@@ -80,6 +80,11 @@ def page_wish(given: Mapping[str, str | None], *, now_s: float) -> PageWish:
         RequestRejected: something of it cannot be meant; names field, value and fix.
     """
     told = {name: value for name, value in given.items() if value is not None}
+    for name, value in told.items():
+        if not value:
+            raise _refused(name, value, "empty; leave it out or say what is meant")
+    if "since" in told and "month" in told:
+        raise _refused("since", told["since"], "there beside a month; send one of the two")
     days = None
     asked: dict[str, str] = {name: told[name] for name in ("since", "month") if name in told}
     if asked.get("month") == THIS_MONTH:
@@ -91,8 +96,10 @@ def page_wish(given: Mapping[str, str | None], *, now_s: float) -> PageWish:
             raise _refused("since", since, f"from 1d to {MOST_DAYS}d")
         begin = since_of_days(days - 1, now_s=now_s)
         asked["since"] = datetime.fromtimestamp(begin / 1000, UTC).date().isoformat()
+    elif since and not since[:4].isdecimal():
+        raise _refused("since", since, "write days, such as 7d, or a day, such as 2026-11-20")
     ledger = read_wish(asked, now_s=now_s)
-    narrow = {name: told.get(name) or None for name in ("task", "role", "app", "strategy")}
+    narrow = {name: told.get(name) for name in ("task", "role", "app", "strategy")}
     return PageWish(
         ledger._replace(app=narrow["app"]), days=days, month=asked.get("month", ""), **narrow
     )

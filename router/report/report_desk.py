@@ -45,9 +45,9 @@ class ReportDesk:
         configuration = beliefs.configuration
         own = configuration.derive(Keys).app_or_admin(exchange.headers)
         wish = page_wish_in(exchange.query, now_s=time.time())
-        require_known(wish, configuration)
         if own is not None:
             wish = of_app(wish, own)
+        require_known(wish, configuration)
         async with self._turn:
             found = await asyncio.to_thread(self._read, beliefs, wish, own)
         await exchange.respond_json(200, found)

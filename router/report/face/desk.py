@@ -60,7 +60,7 @@ PageOf = Callable[[Beliefs, PageWish, App | None], FoundPage]
 class KeptPage:
     """A document, and when it was made."""
 
-    made_at_s: float  # of a steady clock
+    made_at_s: float  # of a steady clock: when it was done, however long it took
     of: Configuration
     html: bytes
     found: FoundPage | None = None  # None: of a page that had to do without the store
@@ -81,6 +81,7 @@ class PageDesk:
         self._page_of, self._explain, self._is_off, self._clock = page_of, explain, is_off, clock
         self._turn = asyncio.Semaphore(1)
         self._kept: dict[tuple[str, bytes, str | None], KeptPage] = {}
+        self._away: tuple[float, str] | None = None  # when the store did not answer last, and why
 
     async def tell(self, exchange: Exchange, beliefs: Beliefs) -> None:
         """Answer one request.
@@ -107,10 +108,9 @@ class PageDesk:
         key = path, query, own.name if own else None
         async with self._turn:
             kept = self._kept.pop(key, None)
-            now_s = self._clock()
-            if kept is None or kept.of is not of or now_s - kept.made_at_s > KEPT_FOR_S:
+            if kept is None or kept.of is not of or self._is_past(kept.made_at_s):
                 html, found = await asyncio.to_thread(self._made, path, wish, beliefs, own, kept)
-                kept = KeptPage(now_s, of, html, found)
+                kept = KeptPage(self._clock(), of, html, found)
             self._kept[key] = kept  # the last is the one that was asked for last
             while len(self._kept) > MOST_KEPT:
                 del self._kept[next(iter(self._kept))]
@@ -119,14 +119,24 @@ class PageDesk:
     def _made(
         self, path: str, wish: PageWish, beliefs: Beliefs, own: App | None, kept: KeptPage | None
     ) -> tuple[bytes, FoundPage | None]:
-        """Return a document, and the page that is in it, where the store told of it."""
-        try:
-            found = self._page_of(beliefs, wish, own)
-        except StoreErrors as error:
-            last = kept.found if kept is not None else None
-            without = self._without_store(wish, last, trouble_of(error).shown)
-            return _document(path, without), last
-        return _document(path, found), found
+        """Return a document, and the page that is in it, where the store told of it.
+
+        Nobody waits for a store that somebody has just waited for in vain.
+        """
+        if self._away is None or self._is_past(self._away[0]):
+            try:
+                found = self._page_of(beliefs, wish, own)
+            except StoreErrors as error:
+                self._away = self._clock(), trouble_of(error).shown
+            else:
+                self._away = None
+                return _document(path, found), found
+        last = kept.found if kept is not None else None
+        return _document(path, self._without_store(wish, last, self._away[1])), last
+
+    def _is_past(self, at_s: float) -> bool:
+        """Return whether what was found then is to be looked for again."""
+        return self._clock() - at_s > KEPT_FOR_S
 
     def _without_store(self, wish: PageWish, last: FoundPage | None, why: str) -> FoundPage:
         """Return the last page, with its time, or one that has nothing but the trouble."""
@@ -165,8 +175,10 @@ def _wish(path: str, query: bytes, beliefs: Beliefs, own: App | None) -> PageWis
         given = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
         query = urlencode([*given, ("task", path.removeprefix(TASK))]).encode()
     wish = page_wish_in(query, now_s=time.time())
+    if own is not None:
+        wish = of_app(wish, own)  # first: what others there are is not for everybody
     require_known(wish, beliefs.configuration)
-    return wish if own is None else of_app(wish, own)
+    return wish
 
 
 def _document(path: str, found: FoundPage) -> bytes:

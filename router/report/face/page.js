@@ -14,12 +14,11 @@
   const look = async () => {
     if (document.hidden) return;
     try {
-      const answer = await fetch(location.href);
-      if (!answer.ok) throw answer;
-      const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+      const found = await fetch(location.href, { signal: AbortSignal.timeout(14e3) });
+      if (!found.ok) throw found;
+      const fresh = new DOMParser().parseFromString(await found.text(), "text/html");
       for (const one of document.querySelectorAll("section")) {
-        const other = fresh.getElementById(one.id);
-        if (other) meld(one, other);
+        meld(one, fresh.getElementById(one.id) ?? one);
       }
       stale.hidden = true;
     } catch {
