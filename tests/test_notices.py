@@ -174,6 +174,7 @@ def test_every_kind_of_the_page_may_be_wanted() -> None:
          "task chat goes to b instead of a"),
         (b"release", {**RELEASE, "reason": "lost", "p_better": 0.4}, "release",
          "task chat goes to b instead of a"),
+        (b"release", {**RELEASE, "labels": {}}, "release", "task chat goes to b instead of a"),
         (b"note", {**RELEASE, "kind": "proposed"}, "proposal",
          "b instead of a in task chat waits for a yes"),
         (b"note", {**RELEASE, "kind": "yielded", "why": "w"}, "budget",
@@ -190,6 +191,24 @@ def test_better_is_said_of_evidence_alone(
 
     assert (found.kind if found else None) == kind
     assert found is None or found.text == text
+
+
+@pytest.mark.parametrize(
+    ("reason", "says", "undo"),
+    [
+        ("accepted: trial", "accepted: a trial of it was won", "pointsman release undo 0a1b2c3d"),
+        ("alarm", "alarm", "pointsman release undo 0a1b2c3d"),
+        ("pinned", "pinned after a trial without a gain", ""),
+        ("undone", "undone", ""),
+        ("removed", "removed", ""),
+    ],
+)
+def test_what_can_be_taken_back_says_how(reason: str, says: str, undo: str) -> None:
+    value = json.dumps({**RELEASE, "reason": reason, "p_better": None}).encode()
+    found = notice_of(keys.RELEASES, "5-0", {b"release": value})
+
+    assert found is not None
+    assert (found.reason, found.undo) == (f"{says}, 340 labels", undo)
 
 
 # -- receivers as they are ----------------------------------------------------------------------

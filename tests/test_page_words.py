@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from msgspec import structs
 from pages import DEMO, GAINS, KEEP, NOT_SHOWN, NOTHING, TRADE
 
 from bandit import cells
@@ -28,10 +31,17 @@ from router.beliefs.beliefs import believe
 from router.config.compiled import compile_text
 from router.errors import RequestRejected
 from router.report.comparisons import ToldTrial, compare, verdict_lines
-from router.report.page_changes import alarm_line, proposal_line, release_line
+from router.report.page_changes import (
+    alarm_line,
+    page_changes,
+    proposal_line,
+    release_line,
+    trial_lines,
+)
 from router.report.page_wish import page_wish, page_wish_in
 from router.report.sentences import ComparedNames, sentence, signals_line
 from router.report.views import report_rows
+from telemetry import keys
 from telemetry.digests import digest8
 from telemetry.trials import Trial, TrialState
 
@@ -214,6 +224,44 @@ def test_what_cannot_be_meant_is_refused_by_field(query: bytes, says: str) -> No
         page_wish_in(query, now_s=NOW_S)
 
 
+def test_only_a_tasks_last_release_has_a_line_that_undoes_it(client: Any) -> None:
+    told = {"app": "shop", "strategy": "quality", "task": "chat", "before": "a", "after": "b"}
+    told |= {"reason": "better", "model": None}
+    now_ms = int(time.time() * 1000)
+    for n, role in enumerate((None, "coder", None), 1):
+        entry = {**told, "id": str(n) * 8, "role": role, "at_ms": now_ms - 1000 + n}
+        client.xadd(keys.RELEASES, {"release": json.dumps(entry)})
+
+    lines, _ = page_changes(client, page_wish_in(b"", now_s=now_ms / 1000 + 5), ())
+
+    assert [(line.id, bool(line.undo)) for line in lines] == [
+        ("3" * 8, True),
+        ("2" * 8, True),
+        ("1" * 8, False),
+    ]
+
+
+def test_a_trial_names_what_ends_it_its_hold_out_and_its_pin() -> None:
+    trial = Trial(
+        id="4k2m",
+        app="shop",
+        strategy="q",
+        task="chat",
+        incumbent="a",
+        challenger="b",
+        began_ms=5,
+        ends_ms=9,
+    )
+    won = structs.replace(trial, state=TrialState.WON, ended_ms=7, holdout=0.025)
+    pins = structs.replace(trial, state=TrialState.ENDED, ended_ms=7, auto_pin=True)
+
+    assert [line.undo for line in trial_lines(trial)] == ["pointsman trial stop 4k2m"]
+    begun, over = trial_lines(won)
+    assert (begun.undo, over.undo) == ("", "pointsman trial stop 4k2m")
+    assert over.text == "trial won by b; 2.5 % of sessions stay with a while b serves"
+    assert [line.undo for line in trial_lines(pins)] == ["", "pointsman trial resume 4k2m"]
+
+
 def test_a_release_tells_before_after_evidence_and_its_undo() -> None:
     told = {
         **{"app": "shop", "task": "chat", "before": "big", "after": "small", "at_ms": 7},
@@ -227,6 +275,11 @@ def test_a_release_tells_before_after_evidence_and_its_undo() -> None:
     assert line.undo == "pointsman release undo 3fa9c1d2"
     assert release_line({**told, "reason": "removed", "id": "3fa9c1d2"}).undo == ""
     assert release_line(told).undo == "", "an earlier version gave no id"
+    assert release_line({**told, "role": "coder"}).text.startswith("big → small (role coder)")
+    assert release_line({**told, "id": "3fa9c1d2", "reason": "pinned"}).undo == ""
+    accepted = release_line({**told, "id": "3fa9c1d2", "reason": "accepted: trial"})
+    assert accepted.reason.startswith("accepted: a trial of it was won")
+    assert accepted.undo == "pointsman release undo 3fa9c1d2"
     assert proposal_line({**told, "id": "91b7aa04"}).undo == "pointsman release accept 91b7aa04"
 
 

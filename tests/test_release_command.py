@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 import yaml
 from conftest import SHARDS, Provider, Sidecar, endpoint, learning, pointsman, serving
+from msgspec import structs
 
-from router.beliefs.kept import Kept, ReviewKey
+from router.beliefs.kept import Kept, ReleaseNotice, ReviewKey
 from router.beliefs.releases import Releases
 from telemetry import keys
 from telemetry.store import Address
+from telemetry.trials import Trial, TrialState, change, start
 
 pytestmark = pytest.mark.usefixtures("store")  # end to end: a real one
 
@@ -86,6 +88,7 @@ def test_ask_proposes_a_yes_moves_and_an_undo_sticks_until_newer_evidence(
         (proposal,) = (one for one in owner.listed()["proposals"] if one["task"] == "code")
         assert row(sidecar)["note"].endswith(f"pointsman release accept {proposal['id']}")
         assert proposal["p_better"] >= 0.9
+        assert "(waits for a yes)\n" in owner.says("list").stdout
 
         said = owner.says("accept", proposal["id"])
 
@@ -115,6 +118,39 @@ def test_ask_proposes_a_yes_moves_and_an_undo_sticks_until_newer_evidence(
         ("b", "a", "undone"),
     ]
     assert [note["kind"] for note in told(client, "note")] == ["proposed", "proposed"]
+
+
+def test_a_pinned_task_is_moved_by_no_yes_and_no_undo(
+    provider: Provider, state_dir: Path, address: Address, client: Any
+) -> None:
+    value = configured(provider, "auto")
+    value["apps"]["default"]["auto_pin"] = True
+    owner, key = Owner(value, state_dir, address), ReviewKey("default", "guarded", "", "a")
+    notice = ReleaseNotice("code", "b", "a", None, None, "pinned", at_ms=7)
+    releases = Releases(client)
+    at_a = Kept(key, 1, 7, {"code": "a"}, {"a": ("a",)}, last={"code": notice})
+    assert releases.change(at_a, [notice], now_ms=7)
+    of_key = key.release_keys(["code"])[0]
+    trial = Trial(
+        id="4k2m",
+        app="default",
+        strategy="guarded",
+        task="code",
+        incumbent="a",
+        challenger="b",
+        release_key=of_key,
+        began_ms=5,
+        ends_ms=9,
+    )
+    start(client, trial)
+    assert change(client, structs.replace(trial, state=TrialState.ENDED, ended_ms=7, auto_pin=True))
+    (one,) = owner.listed()["releases"]
+
+    said = owner.says("undo", one["id"])
+
+    why = "code is pinned after trial 4k2m; pointsman trial resume 4k2m lifts that\n"
+    assert (said.exit_code, said.stdout, said.stderr) == (1, "", why)
+    assert "from b to a: pinned after a trial without a gain" in owner.says("list").stdout
 
 
 def test_a_yes_needs_no_sidecar_and_is_refused_once_the_evidence_is_gone(

@@ -292,6 +292,22 @@ def test_a_choice_that_an_alarm_says_fell_goes_to_the_incumbent_at_once(mode: st
     assert look(found, AT_B, of, at_ms, fallen_at_ms=[at_ms, 0, at_ms]) is None, "it names others"
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_a_trial_of_others_keeps_no_choice_that_fell_or_is_lost(mode: str) -> None:
+    of, found, at_ms = saying(mode), rows(B_IS_CERTAIN), NOW_MS + WEEK_MS
+    fell, told = look(found, AT_B, of, at_ms, fallen_at_ms=[0, at_ms, 0], held={"code"}) or (
+        AT_B,
+        [],
+    )
+    _, away = look(found, AT_B, of, at_ms, lost={"b"}, held={"code"}) or (AT_B, [])
+    at_a = replace(AT_B, current={})
+    _, better = look(found, at_a, of, at_ms, held={"code"}) or (at_a, [])
+
+    assert (moves(told), fell.current["code"]) == ([("code", "b", "a", "alarm")], "a")
+    assert moves(away) == [("code", "b", "a", "lost")]
+    assert not [one for one in moves(better) if one[0] == "code"], "nobody is released meanwhile"
+
+
 @pytest.mark.parametrize("mode", ["ask", "frozen"])
 def test_an_order_that_may_not_move_goes_to_the_incumbent_when_its_choice_is_lost(
     mode: str,

@@ -25,7 +25,9 @@ from bandit.steps import CONTROL, TREATED, Step
 from router.beliefs.choices import weigh_all
 from router.beliefs.kept import Kept, ReviewKey
 from router.beliefs.seen_trials import SeenTrials
+from router.beliefs.switch import SwitchFile, SwitchWord
 from router.beliefs.trials import ends_of, of_key, settle, under_trials
+from router.commands import explain
 from router.config.compiled import Configuration
 from router.decision.decide import Decision
 from router.decision.shared_draws import StoredDraw
@@ -626,7 +628,7 @@ def test_a_trial_from_its_start_to_its_hold_out(
         told = (e[1].get(b"release") for e in client.xrange(keys.RELEASES))
         released = [json.loads(one) for one in told if one]
         assert [(r["before"], r["after"], r["reason"]) for r in released] == [("a", "b", "trial")]
-        assert "2% of units stay" in verb("list").stdout
+        assert "2 % of units stay with the incumbent while b serves" in verb("list").stdout
 
         ended = verb("stop", trial["id"][:6])
         assert (ended.exit_code, ended.stdout.startswith("trial ")) == (0, True)
@@ -684,6 +686,7 @@ def test_every_record_of_a_units_calls_says_its_side(
         (("code",), 1, "not started"),
         (("stop", "nothing"), 2, "there is no such trial"),
         (("stop",), 2, "which one?"),
+        (("list", "4k2m"), 2, "trial list takes no ID"),
     ],
 )
 def test_what_cannot_be_meant_is_said(
@@ -706,3 +709,29 @@ def test_what_cannot_be_meant_is_said(
     assert (found.exit_code, as_json.exit_code) == (code, code)
     assert said in found.stderr
     assert said in json.loads(as_json.stdout)["why"]
+
+
+def test_no_trial_begins_while_routing_is_off(
+    provider: Provider, state_dir: Path, store: Any, address: Address, tmp_path: Path
+) -> None:
+    config = tmp_path / "pointsman.yaml"
+    written(provider, state_dir, address, config)
+    SwitchFile(state_dir).write(SwitchWord(7, True, 7))
+
+    found = pointsman(
+        "trial", "code", "--yes", "--config", config, environment={"TRIAL_STORE": address.url}
+    )
+
+    assert (found.exit_code, found.stdout) == (1, "")
+    assert found.stderr.startswith("not started: routing is off")
+
+
+@pytest.mark.parametrize(
+    ("step", "title"), [("trial_challenger", "the two sides of a trial"), ("stay", "choice: c")]
+)
+def test_an_explanation_takes_no_side_of_a_trial_for_the_choice(step: str, title: str) -> None:
+    law = {"learning_mode": False, "current": "c", "holdout": 0.5, "floor": 0.0, "stay": 1.0}
+
+    found = explain._candidates({"law": law, "candidates": []}, step)
+
+    assert str(found.title).startswith(title)

@@ -6,13 +6,35 @@ Entries of earlier versions have no id; theirs follows from what they say, as th
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from router.beliefs.by_hand import ACCEPTED, UNDONE
+from router.beliefs.choices import REMOVED
 from router.beliefs.kept import Kept, ReleaseNotice, ReviewKey, release_id
+from router.beliefs.proposals import TRIAL
 from router.beliefs.releases import NOTE, RELEASE
+from router.beliefs.trials import PINNED
 from telemetry import keys
 from telemetry.store import Client
+
+NOT_UNDONE = frozenset({REMOVED, UNDONE, PINNED})
+"""Reasons of releases that there is nothing to go back from; a pin is lifted with its trial."""
+IN_WORDS = {TRIAL: "a trial of it was won", PINNED: "pinned after a trial without a gain"}
+
+
+def reason_of(told: Mapping[str, Any]) -> str:
+    """Return why something was released or proposed, in words."""
+    reason = str(told.get("reason") or "better")
+    yes = f"{ACCEPTED}: " if reason.startswith(f"{ACCEPTED}: ") else ""
+    plain = reason.removeprefix(yes)
+    return f"{yes}{IN_WORDS.get(plain, plain)}"
+
+
+def undo_of(told: Mapping[str, Any]) -> str:
+    """Return the command that takes a release back; empty where there is none."""
+    id_ = str(told.get("id") or "")
+    return f"pointsman release undo {id_}" if id_ and told["reason"] not in NOT_UNDONE else ""
 
 
 def read_release_log(

@@ -57,21 +57,22 @@ def review(
         alarmed_at_ms: (n_groups,) when the last alarm named a group, in epoch ms; 0: never.
         fallen_at_ms: (n_groups,) the same, if it said that the group fell.
         lost: ids of endpoints that are away for so long that they are lost.
-        held: tasks of which nothing but what was removed moves the choice: a trial says who serves.
+        held: tasks that nothing moves but the way back to the incumbent: a trial says who serves.
         places: by which row each task is decided; None: leaves by what they are below.
     """
     before = kept or Kept(review_key, reviewed_at_ms=now_ms, begun_at_ms=now_ms)
     before, decides = begun(before, configuration, places or places_of(review_key, configuration))
     standings, changes = standings_of(before, configuration, decides)
-    if held:
-        decides = decides & [task not in held for task in configuration.task_index]
     case = ReviewCase(before, configuration, posterior, decides, standings)
-    due = is_due(case, alarmed_at_ms, now_ms=now_ms)
     removed = {c.task for c in changes}
+    fled: list[ReleaseNotice] = []
     if not case.is_order or case.mode is not Releasing.AUTO:
         standings, fled = fall_back(case, lost=lost, fallen_at_ms=fallen_at_ms)
-        case = replace(case, standings=standings)
-        changes += fled
+    if held:
+        decides = decides & [task not in held for task in configuration.task_index]
+    due = is_due(replace(case, decides=decides), alarmed_at_ms, now_ms=now_ms)
+    case = replace(case, decides=decides, standings=standings)
+    changes += fled
     fallen = {c.task for c in changes} - removed
     if case.is_order:
         found, settled = _by_order(case, removed, lost, due=due, now_ms=now_ms)

@@ -264,6 +264,17 @@ def ended(trial: Trial, reason: str, *, now_ms: int) -> Trial:
     )
 
 
+def undo_of(trial: Trial) -> str:
+    """Return the command that ends a trial, its hold-out or its pin; empty where nothing is on."""
+    match trial.state:
+        case TrialState.RUNNING:
+            return f"pointsman trial stop {trial.id}"
+        case TrialState.WON:
+            return f"pointsman trial stop {trial.id}" if trial.holdout > 0 else ""
+        case TrialState.ENDED:
+            return f"pointsman trial resume {trial.id}" if trial.auto_pin else ""
+
+
 def _why_over(
     trial: Trial,
     configuration: Configuration,

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 PATH = "/v1/router/decisions"
 ASK_S = 10.0
 STORE_S = 5.0
+TWO_SIDES = ("trial_incumbent", "trial_challenger")
+"""Steps of the law that leave the choice aside."""
 COLUMNS = (
     ("propensity", "probability", ".4f"),
     ("quality", "quality", ".3f"),
@@ -181,7 +183,7 @@ def show(found: dict[str, Any], to: Console | None = None) -> None:
         to.print(line, markup=False, highlight=False)
     drawing = found if found["draw"] else found["draw_of"]
     if drawing is not None and drawing["draw"]:
-        to.print(_candidates(drawing["draw"]))
+        to.print(_candidates(drawing["draw"], found["step"]))
         for line in limit_lines(drawing["draw"]):
             to.print(line, markup=False, highlight=False)
     elif found["known"]:
@@ -190,9 +192,11 @@ def show(found: dict[str, Any], to: Console | None = None) -> None:
         to.print(f"excluded: {endpoint} ({reason})", markup=False, highlight=False)
 
 
-def _candidates(draw: dict[str, Any]) -> Table:
+def _candidates(draw: dict[str, Any], step: str | None) -> Table:
     law = draw["law"]
     what = "learning mode" if law["learning_mode"] else f"choice: {law['current']}"
+    if step in TWO_SIDES:
+        what = "the two sides of a trial"  # whose law has the challenger in place of the choice
     masses = ", ".join(f"{name} {law[name]:.3g}" for name in ("holdout", "floor", "stay"))
     rows = sorted(draw["candidates"], key=lambda row: -row["propensity"])
     return _table(rows, f"{what}; {masses}")

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from router.beliefs.beliefs import Beliefs
 from router.beliefs.by_hand import HandAnswer, accept, case_of, undo
 from router.beliefs.kept import Kept, NoteKind, Proposal, ReleaseNotice, release_id
-from router.beliefs.release_log import read_release_log
+from router.beliefs.release_log import read_release_log, reason_of
 from router.beliefs.releases import RELEASE, Releases, as_proposed, as_told
 from router.beliefs.review_keys import is_current
 from router.beliefs.teachers import with_teachers
@@ -31,6 +31,7 @@ from router.errors import ConfigError
 from router.report.gather import read_beliefs
 from telemetry import logs
 from telemetry.store import Client, StoreErrors, connect
+from telemetry.trials import TrialState
 from telemetry.trouble import trouble_of
 
 VERBS = ("accept", "undo", "list")
@@ -62,6 +63,8 @@ def release(what: str, id_: str, config: Path | None, *, as_json: bool) -> None:
                 releases = Releases(client, logs=False)
                 beliefs = read_beliefs(configuration, address)[0]
                 told = _change(what, id_, releases, beliefs, client)
+        except BrokenPipeError:
+            raise  # who reads what is printed has gone: that is not the store
         except StoreErrors as error:
             fail(f"the store: {trouble_of(error).shown}", FAILED)
     if as_json:
@@ -122,10 +125,21 @@ def _answer(
     """Return what becomes of it; of choices that no call has any more nothing does."""
     if not is_current(kept.review_key, beliefs.configuration):
         return HandAnswer(refused="no call goes by this choice in the configuration any more")
+    if refused := _pinned(kept, found.task, beliefs):
+        return HandAnswer(refused=refused)
     case = case_of(kept, beliefs)
     if isinstance(found, Proposal):
         return accept(case, found, now_ms=now_ms)
     return undo(case, found, now_ms=now_ms)
+
+
+def _pinned(kept: Kept, task: str, beliefs: Beliefs) -> str:
+    """Return why a task stays where it is: pinned after a trial. Empty where it may move."""
+    choices = beliefs.choices.get(kept.review_key)
+    trial = choices.trials.get(task) if choices is not None else None
+    if trial is None or trial.state is not TrialState.ENDED:
+        return ""
+    return f"{task} is pinned after trial {trial.id}; pointsman trial resume {trial.id} lifts that"
 
 
 def _unknown(what: str, id_: str, releases: Releases, client: Client) -> NoReturn:
@@ -163,7 +177,8 @@ def _list(client: Client, *, as_json: bool) -> None:
         print_json({"proposals": open_, "releases": rows})
         return
     for one in sorted(open_, key=lambda one: int(one["made_at_ms"])):
-        print(f"{one['id'] or HELD}  {_line({**one, 'at_ms': one['made_at_ms']})}")
+        waits = " (waits for a yes)" if one["id"] else ""
+        print(f"{one['id'] or HELD}  {_line({**one, 'at_ms': one['made_at_ms']})}{waits}")
     for one in rows:
         print(f"{one['id']}  {_line(one)}{'' if one['can_be_undone'] else ' (moved again since)'}")
     if not open_ and not rows:
@@ -174,7 +189,7 @@ def _line(one: dict[str, Any]) -> str:
     """Return a release, or one that waits, in a line."""
     odds = "" if one["p_better"] is None else f" with P = {one['p_better']:.3f}"
     whose = " ".join(filter(None, (one["app"], one["strategy"], one.get("role"), one["model"])))
-    moved = f"{one['task']} from {one['before']} to {one['after']}: {one['reason']}{odds}"
+    moved = f"{one['task']} from {one['before']} to {one['after']}: {reason_of(one)}{odds}"
     return f"{_at(one['at_ms'])} {whose}: {moved}"
 
 

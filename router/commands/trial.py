@@ -19,10 +19,13 @@ from msgspec import structs, to_builtins
 
 from bandit.cells import Terms
 from router.beliefs.beliefs import Beliefs
+from router.beliefs.kept_switch import read_store
 from router.beliefs.releases import Releases
+from router.beliefs.switch import SwitchFile, switch_of
 from router.beliefs.trials import ended, is_of
 from router.commands.console import BAD_INPUT, FAILED, VerbFailed, fail, print_json, say
 from router.commands.inputs import opened_store
+from router.commands.state import state_of
 from router.commands.trial_plan import AskedTrial, plan_trial
 from router.commands.trial_power import (
     MOST_PP,
@@ -31,12 +34,12 @@ from router.commands.trial_power import (
     books_traffic,
     read_traffic,
 )
-from router.config.compiled import load
+from router.config.compiled import Configuration, load
 from router.config.places import find_file
 from router.errors import ConfigError
 from router.report.gather import read_beliefs
 from telemetry import logs
-from telemetry.store import Client, StoreErrors, connect
+from telemetry.store import Address, Client, StoreErrors, connect
 from telemetry.trials import Trial, TrialRefused, TrialState, change, read_trials, start
 from telemetry.trouble import trouble_of
 
@@ -59,6 +62,8 @@ def trial(what: str, id_: str, asked: AskedTrial, how: How) -> None:
     """Do what is asked; ends with 1 where it is refused or the store is away, 2 if mistaken."""
     logs.configure()
     try:
+        if what == LIST and id_:
+            fail(f"{id_!r}: trial list takes no ID", BAD_INPUT)
         if what in (LIST, STOP, RESUME):
             _known(what, id_, how)
             return
@@ -84,6 +89,7 @@ def _check_numbers(asked: AskedTrial) -> None:
 
 def _start(asked: AskedTrial, how: How) -> None:
     with _opened(how) as (configuration, address):
+        _check_switch(configuration, address)
         beliefs, rows, _ = read_beliefs(configuration, address)
         now_ms = int(time.time() * 1000)
         planned = plan_trial(asked, beliefs, now_ms=now_ms)
@@ -112,6 +118,13 @@ def _start(asked: AskedTrial, how: How) -> None:
         print(f"trial {planned.id} runs; pointsman trial stop {planned.id} ends it")
 
 
+def _check_switch(configuration: Configuration, address: Address) -> None:
+    with closing(connect(address, timeout_s=TIMEOUT_S)) as client:
+        in_store = read_store(client)
+    if switch_of(SwitchFile(state_of(configuration.server)).read(), in_store).off:
+        fail("not started: routing is off, so nothing is drawn; pointsman on first", FAILED)
+
+
 def _traffic(
     client: Client, planned: Trial, beliefs: Beliefs, rows: Terms, now_ms: int
 ) -> LabelledTraffic:
@@ -137,9 +150,9 @@ def _tell(planned: Trial, found: LabelledTraffic, smallest: float, days: float, 
     what = f"task {planned.task}" if planned.task else "all of it, by episode, else by user"
     role = f" in role {planned.role}" if planned.role else ""
     lines = [
-        f"{planned.incumbent} against {other}, half of the units each, for {days:g} days",
+        f"{planned.incumbent} against {other}, half of the units each, for {_days(days)}",
         f"in app {planned.app}{role} under {planned.strategy}: {what}",
-        f"labelled units a day: {found.per_day:.3g}"
+        f"labelled units a day: {_count(found.per_day)}"
         + (", by the books of all calls" if found.is_of_books else ", as of the last week"),
     ]
     if math.isfinite(smallest):
@@ -164,7 +177,7 @@ def _too_small(
         )
     else:
         advice = "label more of its calls (tests, thumbs, a judge; see docs/rewards.md)"
-    fail(f"not started: in {asked.days:g} days it could show {shows}; {advice}", FAILED)
+    fail(f"not started: in {_days(asked.days)} it could show {shows}; {advice}", FAILED)
 
 
 def _ask() -> None:
@@ -251,10 +264,19 @@ def _state(one: Trial) -> str:
         return f"runs since {_day(one.began_ms)}, until {_day(one.ends_ms)}{shows}"
     since = f"{_day(one.began_ms)} to {_day(one.ended_ms)}: {one.state.value} ({one.reason})"
     if one.state is TrialState.WON and one.holdout > 0:
-        return f"{since}; {one.holdout:.0%} of units stay with the incumbent"
+        who = f"{one.challenger or 'what routing gives'} serves"
+        return f"{since}; {100 * one.holdout:g} % of units stay with the incumbent while {who}"
     if one.state is TrialState.ENDED and one.auto_pin:
         return f"{since}; pinned to the incumbent"
     return since
+
+
+def _count(number: float) -> str:
+    return f"{number:,.0f}" if number >= 10 else f"{number:.2g}"
+
+
+def _days(days: float) -> str:
+    return f"{days:g} day{'' if days == 1 else 's'}"
 
 
 def _day(at_ms: int) -> str:
@@ -274,5 +296,7 @@ def _opened(how: How) -> Iterator[tuple[Any, Any]]:
     with opened_store(configuration) as address:
         try:
             yield configuration, address
+        except BrokenPipeError:
+            raise  # who reads what is printed has gone: that is not the store
         except StoreErrors as error:
             fail(f"the store: {trouble_of(error).shown}", FAILED)

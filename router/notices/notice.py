@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from bandit.report import ChangeKind
 from router.beliefs.alarms import SPLIT
+from router.beliefs.release_log import reason_of, undo_of
 from telemetry import keys
 from telemetry.changes import parse_change
 
@@ -88,14 +89,12 @@ _Parts = tuple[str, str, str, str, str]
 
 
 def _of_release(told: Told) -> _Parts:
-    id_, reason = str(told.get("id") or ""), str(told["reason"])
-    undo = f"pointsman release undo {id_}" if id_ and reason in BETTER else ""
     text = f"{_told_task(told)} goes to {told['after']} instead of {told['before']}"
-    if reason in BETTER and told.get("p_better") is not None:
+    if told["reason"] in BETTER and told.get("p_better") is not None and _labels(told):
         text = (
             f"{told['after']} is better than {told['before']} in {_told_task(told)}, and serves it"
         )
-    return ChangeKind.RELEASE.value, str(told["task"]), text, _evidence(told), undo
+    return ChangeKind.RELEASE.value, str(told["task"]), text, _evidence(told), undo_of(told)
 
 
 def _of_note(told: Told) -> _Parts | None:
@@ -151,13 +150,19 @@ def _told_task(told: Told) -> str:
 
 
 def _evidence(told: Told) -> str:
-    parts = [str(told.get("reason") or "better")]
+    parts = [reason_of(told)]
     if told.get("p_better") is not None:
         parts.append(f"probability {float(told['p_better']):.3f}")
-    n = sum(int(count) for count in (told.get("labels") or {}).values())
-    if n:
+    if n := _labels(told):
         parts.append(f"{n:,} labels")
+    elif told.get("reason") in BETTER:
+        parts.append("by labels of other tasks")
     return ", ".join(parts)
+
+
+def _labels(told: Told) -> int:
+    """Return how many labels of the two there are in the task itself."""
+    return sum(int(count) for count in (told.get("labels") or {}).values())
 
 
 def _at(ms: int) -> str:

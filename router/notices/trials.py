@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from bandit.report import ChangeKind
+from router.beliefs.trials import undo_of
 from telemetry import changes, keys
 from telemetry.changes import ChangeRecord, change_id
 from telemetry.store import Client
@@ -61,7 +62,7 @@ def _record(trial: Trial) -> ChangeRecord:
         subject=subject,
         text=_text(trial),
         reason=trial.reason,
-        undo=f"pointsman trial stop {trial.id}" if runs else "",
+        undo=undo_of(trial),
         app=trial.app,
     )
 

@@ -12,6 +12,8 @@ from typing import Any
 import structlog
 
 from bandit.report import ChangeKind, ChangeLine
+from router.beliefs.release_log import reason_of, undo_of
+from router.beliefs.trials import undo_of as undo_of_trial
 from router.report.page_wish import PageWish
 from router.report.sentences import day
 from telemetry import keys
@@ -24,11 +26,10 @@ log = structlog.get_logger()
 MOST_READ = 1000
 """Of each stream, the newest."""
 MOST_CHANGES = 40
-REMOVED = "removed"
 FELL, ROSE, RECOVERED = "down", "up", "restored"
 ALARMS = {FELL: "quality fell", ROSE: "quality rose", RECOVERED: "quality recovered"}
-NOT_UNDONE = (REMOVED, "undone")
-"""Reasons of releases that there is nothing to go back from."""
+MOVED_SINCE = "moved_since"
+"""Set in a release after which its task moved again, so that only the later one can be undone."""
 
 Told = Mapping[str, Any]
 
@@ -42,7 +43,7 @@ def page_changes(
         redis.RedisError: the store is away.
     """
     found = [
-        *_each(_stream(client, keys.RELEASES, b"release", wish), release_line),
+        *_each(_marked(_stream(client, keys.RELEASES, b"release", wish)), release_line),
         *_each(_stream(client, keys.RELEASES, b"note", wish), note_line),
         *_each(_stream(client, keys.ALARMS, b"alarm", wish), alarm_line),
         *map(_logged, read_changes(client, since_ms=wish.since_ms, limit=MOST_READ)),
@@ -75,6 +76,15 @@ def _stream(client: Client, name: str, field: bytes, wish: PageWish) -> Iterator
             yield told
 
 
+def _marked(releases: Iterable[Told]) -> Iterator[Told]:
+    """Yield releases, the newest first, and mark those after which their task moved again."""
+    seen = set()
+    for told in releases:
+        whose = tuple(told.get(name) for name in ("app", "strategy", "model", "role", "task"))
+        yield {**told, MOVED_SINCE: whose in seen}
+        seen.add(whose)
+
+
 def _each(every: Iterable[Told], line: Callable[[Told], ChangeLine | None]) -> Iterator[ChangeLine]:
     """Yield lines; what is not of this version is left out, and logged."""
     for told in every:
@@ -91,14 +101,13 @@ def release_line(told: Told) -> ChangeLine:
     """Return a release as a change."""
     gain, id_ = told.get("gain"), str(told.get("id") or "")
     expected = "" if gain is None else f", {100 * gain:+.1f} points expected"
-    undo = f"pointsman release undo {id_}" if id_ and told["reason"] not in NOT_UNDONE else ""
     return ChangeLine(
         at_ms=int(told["at_ms"]),
         kind=ChangeKind.RELEASE,
         subject=str(told["task"]),
-        text=f"{told['before']} → {told['after']}{expected}",
+        text=f"{_move(told)}{expected}",
         reason=_evidence(told),
-        undo=undo,
+        undo="" if told.get(MOVED_SINCE) else undo_of(told),
         id=id_,
         app=str(told.get("app") or ""),
     )
@@ -120,7 +129,7 @@ def note_line(told: Told) -> ChangeLine | None:
         at_ms=int(told["at_ms"]),
         kind=kind,
         subject=str(told["task"]),
-        text=f"{told['before']} → {told['after']} {says}",
+        text=f"{_move(told)} {says}",
         reason=str(told.get("why") or ""),
         id=str(told.get("id") or ""),
         app=str(told.get("app") or ""),
@@ -134,7 +143,7 @@ def proposal_line(told: Told) -> ChangeLine:
         at_ms=int(told.get("made_at_ms") or told.get("at_ms") or 0),
         kind=ChangeKind.PROPOSAL,
         subject=str(told["task"]),
-        text=f"{told['before']} → {told['after']} waits for a yes",
+        text=f"{_move(told)} waits for a yes",
         reason=_evidence(told),
         undo=f"pointsman release accept {id_}",
         id=id_,
@@ -142,11 +151,16 @@ def proposal_line(told: Told) -> ChangeLine:
     )
 
 
+def _move(told: Told) -> str:
+    role = f" (role {told['role']})" if told.get("role") else ""
+    return f"{told['before']} → {told['after']}{role}"
+
+
 def _evidence(told: Told) -> str:
     p_better, labels = told.get("p_better"), told.get("labels") or {}
     odds = "" if p_better is None else f", P(better) {p_better:.3f}"
     by = ", ".join(f"{n:,} of {app}" for app, n in labels.items())
-    return f"{told.get('reason') or 'better'}{odds}" + (f" on labels: {by}" if by else "")
+    return f"{reason_of(told)}{odds}" + (f" on labels: {by}" if by else "")
 
 
 def alarm_line(told: Told) -> ChangeLine | None:
@@ -206,17 +220,25 @@ def trial_lines(trial: Trial) -> Iterator[ChangeLine]:
         subject,
         f"{trial.incumbent} against {who} at ½ each until {day(trial.ends_ms)}",
         "",
-        f"pointsman trial stop {trial.id}" if runs else "",
+        undo_of_trial(trial) if runs else "",
         trial.id,
         trial.app,
     )
     if trial.ended_ms:
         won = trial.state is TrialState.WON
         holds = trial.holdout and (trial.applied_ms or trial.is_of_app)
-        kept = f"; {trial.holdout:.0%} of sessions stay with {trial.incumbent}"
+        share = f"{100 * trial.holdout:g} % of sessions stay with {trial.incumbent}"
+        kept = f"; {share} while {who} {'serves' if trial.challenger else 'serve'}"
         text = f"trial won by {who}{kept if holds else ''}" if won else "trial ended"
         yield ChangeLine(
-            trial.ended_ms, ChangeKind.TRIAL, subject, text, trial.reason, "", trial.id, trial.app
+            trial.ended_ms,
+            ChangeKind.TRIAL,
+            subject,
+            text,
+            trial.reason,
+            undo_of_trial(trial),
+            trial.id,
+            trial.app,
         )
 
 
