@@ -17,6 +17,7 @@ from bandit.report import ChangeKind
 from router.beliefs.alarms import SPLIT
 from telemetry import keys
 from telemetry.changes import parse_change
+from telemetry.damaged import DAMAGED
 
 Told = Mapping[str, Any]
 
@@ -56,7 +57,7 @@ def notice_of(stream: str, entry_id: str, fields: Mapping[bytes, bytes]) -> Noti
             try:
                 told = json.loads(fields[field])
                 found = read(told)
-            except (ValueError, KeyError, TypeError, AttributeError):
+            except DAMAGED:
                 return None
             if found is None:
                 return None
