@@ -421,7 +421,7 @@ def test_a_trial_without_a_gain_pins_only_where_the_app_says_so(state_dir: Path)
     assert of_key([lost], before.review_key, pins).held == {"general"}
 
 
-@pytest.mark.parametrize("what", ["alarm", "lost", "removed", "gone app", "nothing"])
+@pytest.mark.parametrize("what", ["alarm", "lost", "removed", "no task", "gone app", "nothing"])
 def test_a_trial_ends_where_a_side_is_lost(what: str, state_dir: Path) -> None:
     of = guarded(state_dir)
     running = trial_of(of)
@@ -430,13 +430,20 @@ def test_a_trial_ends_where_a_side_is_lost(what: str, state_dir: Path) -> None:
         alarmed[of.catalog.by_id["b"].group] = 5
     if what == "removed":
         running = structs.replace(running, challenger="gone")
+    if what == "no task":
+        running = trial_of(of, task="renamed")
     if what == "gone app":
         running = structs.replace(running, app="of another router")
     lost = frozenset({"b"}) if what == "lost" else frozenset[str]()
 
     found = ends_of([running], {}, of, now_ms=9, alarmed_at_ms=alarmed, lost=lost)
 
-    reasons = {"alarm": "an alarm names b", "lost": "b is lost", "removed": "gone was removed"}
+    reasons = {
+        "alarm": "an alarm names b",
+        "lost": "b is lost",
+        "removed": "gone was removed",
+        "no task": "task renamed was removed",
+    }
     assert [one.reason for one in found] == ([reasons[what]] if what in reasons else [])
     assert all(one.state is TrialState.ENDED and one.ended_ms == 9 for one in found)
 

@@ -44,7 +44,9 @@ def _entry(fields: dict[bytes, bytes], review_keys: list[ReviewKey]) -> dict[str
         convert(value["at_ms"], Moment)
         if release is None:
             return {**value, "kind": str(value["kind"])}
-        told = {name: str(value[name]) for name in ("task", "before", "after", "reason")}
+        told: dict[str, Any] = {
+            name: str(value[name]) for name in ("task", "before", "after", "reason")
+        }
         p_better = value.get("p_better")
         told["p_better"] = None if p_better is None else float(p_better)
         id_ = value.get("id") or _id_of(value, review_keys)
