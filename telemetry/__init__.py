@@ -4,6 +4,7 @@ In reading order:
 
 - `numbers`, `names`, `columns`, `lines`: what is a number, a name, a column, a row, at every door
 - `errors`, `crashes`: what goes wrong, foreseen or not
+- `damaged`: what comes of reading a value of the store that is not sound
 - `logs`, `processes`: what is logged, and how processes end together
 - `tokens`: the fixed bytes that carry a decision
 - `decisions`: what feedback needs to know of a decision, shorter

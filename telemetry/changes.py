@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from telemetry import keys
+from telemetry.damaged import DAMAGED, Moment
 from telemetry.digests import digest8
 from telemetry.store import Client
 
@@ -62,7 +63,7 @@ class ChangeRecord(Struct, frozen=True, kw_only=True):
     """One event, in words; kinds are those of `bandit.report.ChangeKind`."""
 
     id: str
-    at_ms: int  # epoch
+    at_ms: Moment
     kind: str
     subject: str  # endpoint, task or budget
     text: str  # one clause: from what to what
@@ -137,5 +138,5 @@ def parse_change(data: bytes) -> ChangeRecord | None:
     """Return an event as it lies in the store; None of what is none."""
     try:
         return msgspec.json.decode(data, type=ChangeRecord)
-    except msgspec.MsgspecError:
+    except DAMAGED:
         return None

@@ -74,3 +74,14 @@ class StoreClock:
                 break
         self._heard.append((delay_ms, offset_ms))
         self.offset_ms = min(self._heard)[1]
+
+
+def store_now_ms(client: Client) -> int:
+    """Return the store's time, in epoch milliseconds, for one who needs it once.
+
+    Raises:
+        redis.RedisError, OSError: the store is away.
+    """
+    clock = StoreClock()
+    clock.ask(client)
+    return clock.now_ms()

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from telemetry import keys
+from telemetry.damaged import DAMAGED, Moment
 from telemetry.store import Client
 
 SAID_EVERY_S = 10.0
@@ -28,7 +29,7 @@ class RouterTrouble(Struct, frozen=True, kw_only=True):
 
     subject: str  # endpoint, file, store
     text: str  # in words, without the subject: "wrong key"
-    since_ms: int = 0  # 0: not known
+    since_ms: Moment = 0  # 0: not known
     fix: str = ""
     is_urgent: bool = True
     kind: str = ""  # one word for programs; with the subject it names the trouble
@@ -45,7 +46,7 @@ class RouterPresence(Struct, frozen=True, kw_only=True):
     version: str
     configuration: str  # first hexadecimal digits of the digest of the text in force
     apps: dict[str, str]  # name -> digest of its definition, in 8 hexadecimal digits
-    seen_ms: int  # epoch, by the store's clock
+    seen_ms: Moment  # by the store's clock
     troubles: list[RouterTrouble] = []
     name: str = ""  # is its field in the store
 
@@ -81,7 +82,7 @@ def read_routers(
         redis.RedisError, OSError: the store is away.
     """
     known = _parse_all(client.hgetall(keys.ROUTERS))
-    return sorted((r for r in known if now_ms - r.seen_ms < within_ms), key=lambda r: r.name)
+    return sorted((r for r in known if abs(now_ms - r.seen_ms) < within_ms), key=lambda r: r.name)
 
 
 def prune(client: Client, *, now_ms: int) -> None:
@@ -91,7 +92,7 @@ def prune(client: Client, *, now_ms: int) -> None:
         redis.RedisError, OSError: the store is away.
     """
     found: dict[bytes, bytes] = client.hgetall(keys.ROUTERS)
-    young = {r.name for r in _parse_all(found) if now_ms - r.seen_ms < PRUNED_AFTER_MS}
+    young = {r.name for r in _parse_all(found) if abs(now_ms - r.seen_ms) < PRUNED_AFTER_MS}
     gone = [name for name in found if name.decode("utf-8", "replace") not in young]
     if gone:
         client.hdel(keys.ROUTERS, *gone)
@@ -112,7 +113,7 @@ def _parse_all(found: dict[bytes, bytes]) -> list[RouterPresence]:
     for name, data in found.items():
         try:
             told = msgspec.json.decode(data, type=RouterPresence)
-        except msgspec.MsgspecError:
+        except DAMAGED:
             continue
         known.append(msgspec.structs.replace(told, name=name.decode("utf-8", "replace")))
     return known

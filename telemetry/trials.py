@@ -19,6 +19,7 @@ import structlog
 from msgspec import Struct, structs
 
 from telemetry import keys
+from telemetry.damaged import DAMAGED, Moment
 from telemetry.store import Client
 
 log = structlog.get_logger()
@@ -53,12 +54,12 @@ class Trial(Struct, frozen=True, kw_only=True):
     incumbent: str  # endpoint id of the group's first host
     challenger: str = ""  # the same; empty of an app's whole map
     release_key: int = 0  # digest under which records carry it; 0 of an app's whole map
-    began_ms: int
-    ends_ms: int  # when it ends at the latest
+    began_ms: Moment
+    ends_ms: Moment  # when it ends at the latest
     cap_usd: float | None = None  # what the challenger's side may cost in all
     smallest_pp: float | None = None  # the smallest difference it can show, as told at its start
     state: TrialState = TrialState.RUNNING
-    ended_ms: int = 0
+    ended_ms: Moment = 0
     reason: str = ""  # why it ended, in a word
     holdout: float = 0.0  # share of units that goes to the incumbent from `ended_ms` on
     auto_pin: bool = False  # the incumbent has the traffic, because it ended without a gain
@@ -115,20 +116,29 @@ def parse_trials(raw: dict[bytes, bytes]) -> dict[str, Trial]:
         if name == VERSION.encode():
             continue
         try:
-            trial = msgspec.json.decode(value, type=Trial)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            found.append(parse_trial(name, value))
+        except DAMAGED as error:
             log.error("a trial cannot be read", trial=repr(name), error=type(error).__name__)
-            continue
-        if trial.id.encode() == name:
-            found.append(trial)
-        else:
-            log.error("a trial under a name that is not its own", trial=repr(name))
     return {trial.id: trial for trial in sorted(found, key=lambda t: (t.began_ms, t.id))}
 
 
 def in_force(trials: Mapping[str, Trial], now_ms: int) -> dict[str, Trial]:
     """Return those that calls go by: all but what nobody ended in time."""
     return {id_: one for id_, one in trials.items() if not one.is_overdue(now_ms)}
+
+
+def parse_trial(name: bytes, value: bytes) -> Trial:
+    """Return a trial as it lies in the store.
+
+    Raises:
+        one of DAMAGED: it cannot be read, or lies under a name that is not its own.
+    """
+    trial = msgspec.json.decode(value, type=Trial)
+    if trial.id.encode() != name:
+        raise ValueError("a trial under a name that is not its own")
+    if not 0 <= trial.release_key < 1 << 64:
+        raise ValueError("no digest of a release key")
+    return trial
 
 
 def start(client: Client, trial: Trial) -> None:
@@ -188,7 +198,9 @@ if (redis.call('HGET', KEYS[1], ARGV[1]) or '') ~= ARGV[2] then
     return 0
 end
 redis.call('HSET', KEYS[1], ARGV[3], ARGV[4])
-redis.call('HINCRBY', KEYS[1], ARGV[1], 1)
+if type(redis.pcall('HINCRBY', KEYS[1], ARGV[1], 1)) == 'table' then
+    redis.call('HSET', KEYS[1], ARGV[1], 1)  -- what lay there was no number
+end
 return 1
 """
 """KEYS[1] the trials; ARGV: the field of their version, the one that was seen, an id, the trial."""

@@ -252,7 +252,7 @@ def test_a_trial_names_what_ends_it_its_hold_out_and_its_pin() -> None:
         began_ms=5,
         ends_ms=9,
     )
-    won = structs.replace(trial, state=TrialState.WON, ended_ms=7, holdout=0.025)
+    won = structs.replace(trial, state=TrialState.WON, ended_ms=7, holdout=0.025, applied_ms=8)
     pins = structs.replace(trial, state=TrialState.ENDED, ended_ms=7, auto_pin=True)
 
     assert [line.undo for line in trial_lines(trial)] == ["pointsman trial stop 4k2m"]

@@ -426,10 +426,10 @@ def test_a_trial_without_a_gain_pins_only_where_the_app_says_so(state_dir: Path)
     assert of_key([lost], before.review_key, pins).held == {"general"}
 
 
-@pytest.mark.parametrize("what", ["alarm", "incumbent", "lost", "removed", "gone app", "nothing"])
-def test_a_trial_ends_where_a_side_is_lost_or_its_challenger_fell(
-    what: str, state_dir: Path
-) -> None:
+@pytest.mark.parametrize(
+    "what", ["alarm", "incumbent", "lost", "removed", "no task", "gone app", "nothing"]
+)
+def test_a_trial_ends_where_a_side_is_lost_or_fell(what: str, state_dir: Path) -> None:
     of = guarded(state_dir)
     running = trial_of(of)
     fallen = _calm(of)
@@ -437,6 +437,8 @@ def test_a_trial_ends_where_a_side_is_lost_or_its_challenger_fell(
         fallen[of.catalog.by_id["b" if what == "alarm" else "a"].group] = 5
     if what == "removed":
         running = structs.replace(running, challenger="gone")
+    if what == "no task":
+        running = trial_of(of, task="renamed")
     if what == "gone app":
         running = structs.replace(running, app="of another router")
     lost = frozenset({"b"}) if what == "lost" else frozenset[str]()
@@ -447,6 +449,7 @@ def test_a_trial_ends_where_a_side_is_lost_or_its_challenger_fell(
         "alarm": "an alarm says that b fell",
         "lost": "b is lost",
         "removed": "gone was removed",
+        "no task": "task renamed was removed",
     }
     assert [one.reason for one in found] == ([reasons[what]] if what in reasons else [])
     assert all(one.state is TrialState.ENDED and one.ended_ms == 9 for one in found)

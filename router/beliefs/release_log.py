@@ -9,6 +9,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from msgspec import convert
+
 from router.beliefs.by_hand import ACCEPTED, UNDONE
 from router.beliefs.choices import REMOVED
 from router.beliefs.kept import Kept, ReleaseNotice, ReviewKey, release_id
@@ -16,6 +18,7 @@ from router.beliefs.proposals import TRIAL
 from router.beliefs.releases import NOTE, RELEASE
 from router.beliefs.trials import PINNED
 from telemetry import keys
+from telemetry.damaged import DAMAGED, Moment
 from telemetry.store import Client
 
 NOT_UNDONE = frozenset({REMOVED, UNDONE, PINNED})
@@ -60,11 +63,17 @@ def _entry(fields: dict[bytes, bytes], review_keys: list[ReviewKey]) -> dict[str
     release, note = fields.get(RELEASE.encode()), fields.get(NOTE.encode())
     try:
         value = json.loads(release or note or b"")
+        convert(value["at_ms"], Moment)
         if release is None:
             return {**value, "kind": str(value["kind"])}
+        told: dict[str, Any] = {
+            name: str(value[name]) for name in ("task", "before", "after", "reason")
+        }
+        p_better = value.get("p_better")
+        told["p_better"] = None if p_better is None else float(p_better)
         id_ = value.get("id") or _id_of(value, review_keys)
-        return {"kind": RELEASE, "role": None, **value, "id": id_}
-    except (ValueError, KeyError, TypeError, AttributeError):
+        return {"kind": RELEASE, "role": None, **value, **told, "id": id_}
+    except DAMAGED:
         return None
 
 

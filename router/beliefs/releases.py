@@ -23,6 +23,7 @@ from router.beliefs.kept import (
     release_id,
 )
 from telemetry import keys
+from telemetry.damaged import DAMAGED
 from telemetry.standings import change_standings
 from telemetry.store import Client
 
@@ -183,11 +184,11 @@ def _parse(name: bytes, raw: bytes) -> Kept | None:
         undone = {str(t): _undone(names) for t, names in value.get("undone", {}).items()}
         yielded = _times(value.get("yielded_at_ms", {}))
         kept = Kept(review_key, version, reviewed_at_ms, *times, waiting, undone, yielded)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        log.error("standings cannot be read", review_key=name.decode(), error=type(error).__name__)
+    except DAMAGED as error:
+        log.error("standings cannot be read", review_key=repr(name), error=type(error).__name__)
         return None
     if _name(review_key).encode() != name:
-        log.error("standings under a name that is not theirs", review_key=name.decode())
+        log.error("standings under a name that is not theirs", review_key=repr(name))
         return None
     return kept
 

@@ -283,6 +283,8 @@ def _why_over(
 ) -> str:
     if not any(is_current(key, configuration) for key in keys_of(trial)):
         return "the configuration has no such calls any more"
+    if trial.task not in configuration.task_index:
+        return f"task {trial.task} was removed"
     for name in (trial.incumbent, trial.challenger):
         endpoint = configuration.catalog.by_id.get(name)
         if endpoint is None:

@@ -6,7 +6,6 @@ The store itself is asked, so it works while no sidecar runs; those that do foll
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterable
 from contextlib import closing
 from datetime import UTC, datetime
@@ -29,7 +28,9 @@ from router.config.places import NoHome, find_file, places
 from router.config.watch import read_kept
 from router.errors import ConfigError
 from router.report.gather import read_beliefs
+from router.report.terminal_text import clean
 from telemetry import logs
+from telemetry.clock import store_now_ms
 from telemetry.store import Client, StoreErrors, connect
 from telemetry.trials import TrialState
 from telemetry.trouble import trouble_of
@@ -94,7 +95,7 @@ def _change(
         found = (_proposal if what == "accept" else _release)(id_, releases.kept.values())
         if found is None:
             _unknown(what, id_, releases, client)
-        now_ms = int(time.time() * 1000)
+        now_ms = store_now_ms(client)
         said = _answer(*found, beliefs, now_ms)
         if said.kept is None:
             fail(said.refused, FAILED)
@@ -188,9 +189,10 @@ def _list(client: Client, *, as_json: bool) -> None:
 def _line(one: dict[str, Any]) -> str:
     """Return a release, or one that waits, in a line."""
     odds = "" if one["p_better"] is None else f" with P = {one['p_better']:.3f}"
-    whose = " ".join(filter(None, (one["app"], one["strategy"], one.get("role"), one["model"])))
+    names = (one.get(name) for name in ("app", "strategy", "role", "model"))
+    whose = " ".join(str(name) for name in names if name)
     moved = f"{one['task']} from {one['before']} to {one['after']}: {reason_of(one)}{odds}"
-    return f"{_at(one['at_ms'])} {whose}: {moved}"
+    return clean(f"{_at(one['at_ms'])} {whose}: {moved}")
 
 
 def _at(ms: int) -> str:

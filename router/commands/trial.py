@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -38,7 +37,9 @@ from router.config.compiled import Configuration, load
 from router.config.places import find_file
 from router.errors import ConfigError
 from router.report.gather import read_beliefs
+from router.report.terminal_text import clean
 from telemetry import logs
+from telemetry.clock import store_now_ms
 from telemetry.store import Address, Client, StoreErrors, connect
 from telemetry.trials import Trial, TrialRefused, TrialState, change, read_trials, start
 from telemetry.trouble import trouble_of
@@ -91,9 +92,9 @@ def _start(asked: AskedTrial, how: How) -> None:
     with _opened(how) as (configuration, address):
         _check_switch(configuration, address)
         beliefs, rows, _ = read_beliefs(configuration, address)
-        now_ms = int(time.time() * 1000)
-        planned = plan_trial(asked, beliefs, now_ms=now_ms)
         with closing(connect(address, timeout_s=TIMEOUT_S)) as client:
+            now_ms = store_now_ms(client)
+            planned = plan_trial(asked, beliefs, now_ms=now_ms)
             found = _traffic(client, planned, beliefs, rows, now_ms)
             smallest = found.smallest_pp(asked.days, alpha_of(planned))
             planned = structs.replace(
@@ -104,7 +105,7 @@ def _start(asked: AskedTrial, how: How) -> None:
                 _too_small(found, smallest, asked, alpha_of(planned))
             if not how.yes:
                 _ask()
-            begun = int(time.time() * 1000)
+            begun = store_now_ms(client)
             planned = structs.replace(
                 planned, began_ms=begun, ends_ms=begun + planned.ends_ms - planned.began_ms
             )
@@ -208,7 +209,7 @@ def _known(what: str, id_: str, how: How) -> None:
             _list(list(trials.values()), how)
             return
         found = _named(trials, id_, what)
-        after = _stopped(found) if what == STOP else _resumed(found)
+        after = _stopped(found, store_now_ms(client)) if what == STOP else _resumed(found)
         if not change(client, after):
             fail(f"trial {found.id} has changed meanwhile; look again", FAILED)
     if how.as_json:
@@ -231,12 +232,12 @@ def _named(trials: dict[str, Trial], id_: str, what: str) -> Trial:
     return found[0]
 
 
-def _stopped(found: Trial) -> Trial:
+def _stopped(found: Trial, now_ms: int) -> Trial:
     if found.state is TrialState.WON and found.holdout > 0:
         return structs.replace(found, holdout=0.0)
     if found.state is not TrialState.RUNNING:
         fail(f"trial {found.id} has ended already ({found.reason})", FAILED)
-    return ended(found, BY_HAND, now_ms=int(time.time() * 1000))
+    return ended(found, BY_HAND, now_ms=now_ms)
 
 
 def _resumed(found: Trial) -> Trial:
@@ -254,8 +255,8 @@ def _list(trials: list[Trial], how: How) -> None:
     for one in reversed(trials):
         against = one.challenger or "what routing gives"
         where = f"{one.app}/{one.task}" if one.task else f"{one.app} (all)"
-        print(f"{one.id}  {where}: {one.incumbent} against {against}")
-        print(f"    {_state(one)}")
+        print(clean(f"{one.id}  {where}: {one.incumbent} against {against}"))
+        print(f"    {clean(_state(one))}")
 
 
 def _state(one: Trial) -> str:

@@ -13,6 +13,7 @@ from bandit.sequences import smallest_difference
 from bandit.verdict import ALPHA, measures_of
 from router.beliefs.books import DAY_MS
 from telemetry import keys
+from telemetry.damaged import DAMAGED
 from telemetry.store import Client
 from telemetry.trials import Trial
 
@@ -65,7 +66,7 @@ def read_traffic(client: Client, digest: int, *, of_app: bool) -> LabelledTraffi
         row = told["apps" if of_app else "keys"][f"{digest:016x}"]
         days, units = float(told["days"]), float(row["labelled_units"])
         return LabelledTraffic(units / days, float(row["variance"])) if days > 0 else None
-    except (ValueError, KeyError, TypeError):
+    except DAMAGED:
         return None
 
 

@@ -7,6 +7,7 @@ is new begins with what happens from then on.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -23,6 +24,9 @@ HELD_MS = 30_000
 FORGOTTEN_MS = 30 * 86_400_000
 USED = "used"
 BEGINNING = "0-0"
+MOST_DIGITS = 20
+MARK = re.compile(rb"\d{1,19}-\d{1,19}")
+"""An entry's id. Of what else lies in its place nobody can say how far a receiver is."""
 
 # KEYS[1] sender. ARGV: who leaves.
 _RELEASE = """
@@ -87,7 +91,7 @@ class Backlog:
         known: dict[bytes, bytes] = self._client.hgetall(keys.NOTICES)
         for stream in _streams():
             mark = known.get(self._field(stream).encode())
-            if mark is None:
+            if mark is None or not MARK.fullmatch(mark):
                 self._begin(stream)
             else:
                 found += self._read(stream, mark.decode())
@@ -105,7 +109,7 @@ class Backlog:
     def _begin(self, stream: str) -> None:
         last = self._client.xrevrange(stream, "+", "-", count=1)
         mark = last[0][0] if last else BEGINNING
-        self._client.hsetnx(keys.NOTICES, self._field(stream), mark)
+        self._client.hset(keys.NOTICES, self._field(stream), mark)
 
     def _read(self, stream: str, mark: str) -> Iterator[WaitingNotice]:
         entries = self._client.xrange(stream, f"({mark}", "+", count=MOST + 1)
@@ -123,15 +127,15 @@ class Backlog:
     def _note_use(self, known: dict[bytes, bytes], now_ms: int) -> None:
         """Note that the receiver is in use, and forget those that were not for a month."""
         own = f"{self._receiver}:{USED}"
-        used = {name.decode(): int(at) for name, at in known.items() if _is_use(name, at)}
-        if now_ms - used.get(own, 0) > HELD_MS:
+        used = {_text(name): int(at) for name, at in known.items() if _is_use(name, at)}
+        if abs(now_ms - used.get(own, 0)) > HELD_MS:
             self._client.hset(keys.NOTICES, own, now_ms)
         gone = {
             name.partition(":")[0]
             for name, at in used.items()
             if name != own and now_ms - at > FORGOTTEN_MS
         }
-        fields = [name for name in known if name.decode().partition(":")[0] in gone]
+        fields = [name for name in known if _text(name).partition(":")[0] in gone]
         if fields:
             self._client.hdel(keys.NOTICES, *fields)
 
@@ -142,7 +146,11 @@ def _streams() -> dict[str, str]:
 
 
 def _is_use(name: bytes, at: bytes) -> bool:
-    return name.endswith(f":{USED}".encode()) and at.isdigit()
+    return name.endswith(f":{USED}".encode()) and at.isdigit() and len(at) < MOST_DIGITS
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "replace")
 
 
 def _parts(entry_id: str) -> tuple[int, int]:

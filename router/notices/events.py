@@ -20,6 +20,7 @@ from router.notices.listed import Listed, changes_to, gone_from, listed_of
 from router.notices.presence import configuration_digest
 from telemetry import changes, keys
 from telemetry.changes import ChangeRecord, change_id
+from telemetry.damaged import DAMAGED, Moment
 from telemetry.routers import RouterPresence
 from telemetry.store import Client
 
@@ -33,6 +34,8 @@ ROOM = "room:"
 LEFT_AFTER_MS = 120_000
 """A configuration that nobody went by for so long is in force nowhere: all were restarted since."""
 DAY_MS = 86_400_000
+MOST_DIGITS = 20
+"""Of a moment; what is longer is none."""
 ROOM_BACK = 1.0
 """A room is spent until it holds a success again, and for a day at least: at its edge it comes and
 goes with every label, and is told of once."""
@@ -43,7 +46,7 @@ Configurations = dict[str, Listed]
 class _SaidSwitch(Struct, frozen=True):
     """The last word that was told."""
 
-    at_ms: int
+    at_ms: Moment
     off: bool
 
 
@@ -240,16 +243,16 @@ def _is_over(spent_at: bytes | None, now_ms: int) -> bool:
 def _parse(raw: bytes) -> Configurations:
     try:
         return msgspec.json.decode(raw or b"{}", type=Configurations)
-    except msgspec.MsgspecError:
+    except DAMAGED:
         return {}
 
 
 def _parse_switch(raw: bytes) -> _SaidSwitch:
     try:
         return msgspec.json.decode(raw, type=_SaidSwitch)
-    except msgspec.MsgspecError:
+    except DAMAGED:
         return _SaidSwitch(0, off=False)
 
 
 def _number(text: bytes) -> int:
-    return int(text) if text.isdigit() else 0
+    return int(text) if text.isdigit() and len(text) < MOST_DIGITS else 0

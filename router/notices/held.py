@@ -17,6 +17,7 @@ from router.endpoints.breaker import Trouble
 from router.notices.troubles import SUSPENDED
 from telemetry import changes
 from telemetry.changes import ChangeRecord, change_id
+from telemetry.damaged import DAMAGED, Moment
 from telemetry.routers import RouterPresence, RouterTrouble
 from telemetry.store import Client
 
@@ -30,7 +31,7 @@ LEFT_AFTER_S = 120.0
 class HeldTrouble(Struct, frozen=True):
     """A trouble that was told, and is not over."""
 
-    since_ms: int
+    since_ms: Moment
     subject: str
     text: str
     kind: str
@@ -157,7 +158,7 @@ def _end(
 def _ended(value: bytes, now_ms: int, *, was_seen: bool) -> list[ChangeRecord]:
     try:
         held = msgspec.json.decode(value, type=HeldTrouble)
-    except msgspec.MsgspecError:
+    except DAMAGED:
         return []  # nobody can say of what
     is_suspension = held.kind.startswith(SUSPENDED)
     kind = ChangeKind.SUSPENDED if is_suspension else ChangeKind.RECOVERY

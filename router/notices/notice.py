@@ -18,6 +18,7 @@ from router.beliefs.alarms import SPLIT
 from router.beliefs.release_log import reason_of, undo_of
 from telemetry import keys
 from telemetry.changes import parse_change
+from telemetry.damaged import DAMAGED
 
 Told = Mapping[str, Any]
 
@@ -57,7 +58,7 @@ def notice_of(stream: str, entry_id: str, fields: Mapping[bytes, bytes]) -> Noti
             try:
                 told = json.loads(fields[field])
                 found = read(told)
-            except (ValueError, KeyError, TypeError, AttributeError):
+            except DAMAGED:
                 return None
             if found is None:
                 return None

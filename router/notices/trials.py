@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
-
-import msgspec
 
 from bandit.report import ChangeKind
 from router.beliefs.trials import undo_of
 from telemetry import changes, keys
 from telemetry.changes import ChangeRecord, change_id
+from telemetry.damaged import DAMAGED
 from telemetry.store import Client
-from telemetry.trials import Trial, TrialState
+from telemetry.trials import Trial, TrialState, parse_trial
 
 FIELD = "trial:"
 """The state of a trial that was told, by its id."""
@@ -83,9 +83,7 @@ def _text(trial: Trial) -> str:
 
 def _read(client: Client) -> list[Trial]:
     found = []
-    for data in client.hvals(keys.TRIALS):
-        try:
-            found.append(msgspec.json.decode(data, type=Trial))
-        except msgspec.MsgspecError:
-            continue
+    for name, value in client.hgetall(keys.TRIALS).items():
+        with suppress(*DAMAGED):  # choices go by them, and say so in the log
+            found.append(parse_trial(name, value))
     return found

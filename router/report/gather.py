@@ -5,7 +5,6 @@ Without configuration, store or data it says what is missing, and how to begin.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from contextlib import closing
@@ -52,6 +51,7 @@ from router.report.suggestions import suggestion_rows
 from router.report.task_detail import task_detail
 from router.report.unlisted import Unlisted, unlisted_calls
 from telemetry import keys
+from telemetry.damaged import object_of
 from telemetry.errors import TelemetryError
 from telemetry.memory import MemoryUse, ask_servers
 from telemetry.reader import NO_RATERS, RaterCounts, Reader, fates_of_references
@@ -297,7 +297,7 @@ def fill(report: Report, client: Client, source: ReportSource) -> None:
     report.wish, report.raters = wish, source.raters
     known = known_names(client, configuration)
     told = (keys.AUDIT, keys.CALIBRATION, keys.AVAILABILITY, keys.EPISODES, keys.SUGGESTIONS)
-    found = [json.loads(value) if value else None for value in map(client.get, told)]
+    found = [object_of(value) or None for value in map(client.get, told)]
     report.audit, report.calibration, counted, episodes, suggested = found
     use = MemoryUse.parse(client.get(keys.MEMORY))
     report.memory = use.as_of(ask_servers(client)) if use is not None else None

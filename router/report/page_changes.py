@@ -18,6 +18,7 @@ from router.report.page_wish import PageWish
 from router.report.sentences import day
 from telemetry import keys
 from telemetry.changes import ChangeRecord, read_changes
+from telemetry.damaged import DAMAGED, object_of
 from telemetry.store import Client
 from telemetry.trials import Trial, TrialState
 
@@ -70,7 +71,7 @@ def _stream(client: Client, name: str, field: bytes, wish: PageWish) -> Iterator
     for _, entry in client.xrevrange(name, "+", max(wish.since_ms, 0), count=MOST_READ):
         try:
             told = json.loads(entry[field])
-        except (ValueError, KeyError):
+        except DAMAGED:
             continue
         if isinstance(told, dict):
             yield told
@@ -90,7 +91,7 @@ def _each(every: Iterable[Told], line: Callable[[Told], ChangeLine | None]) -> I
     for told in every:
         try:
             found = line(told)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except DAMAGED as error:
             log.warning("a change cannot be shown", error=type(error).__name__)
             continue
         if found is not None:
@@ -250,10 +251,7 @@ def read_proposals(client: Client) -> list[Told]:
     """
     found: list[Told] = []
     for name, value in client.hgetall(keys.PROPOSALS).items():
-        try:
-            told = json.loads(value)
-        except ValueError:
-            continue
-        if isinstance(told, dict):
-            found.append({"id": name.decode("utf-8", "replace"), **told})
+        told = {"id": name.decode("utf-8", "replace"), **object_of(value)}
+        if all(isinstance(told.get(part), str) for part in ("task", "before", "after")):
+            found.append(told)
     return found

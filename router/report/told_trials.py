@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +11,7 @@ from bandit.report import Signal, signals_of
 from bandit.told_verdicts import from_plain
 from router.report.comparisons import ToldTrial
 from telemetry import keys
+from telemetry.damaged import object_of
 from telemetry.store import Client
 
 BY_NAME = {kind.name.lower(): kind for kind in GIVEN}
@@ -27,11 +27,8 @@ def read_told(client: Client) -> tuple[int, dict[str, ToldTrial]]:
         redis.RedisError: the store is away.
     """
     value = client.get(keys.VERDICTS)
-    try:
-        told = json.loads(value) if value else {}
-    except (ValueError, RecursionError):
-        return 0, {}
-    trials = told.get("trials") if isinstance(told, dict) else None
+    told = object_of(value)
+    trials = told.get("trials")
     if not isinstance(trials, dict):
         return 0, {}
     at_ms = told.get("at_ms")

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from telemetry import keys
+from telemetry.damaged import DAMAGED
 from telemetry.digests import digest8
 from telemetry.store import Client
 from workers.folding.batch import position
@@ -77,7 +78,7 @@ def choices_in(told: Iterable[tuple[int, bytes]]) -> KnownChoices:
             app, task = str(value["app"]), str(value["task"])
             strategy = digest8("strategy", str(value["strategy"]))
             before, after = (digest8("choice", str(value[name])) for name in ("before", "after"))
-        except (ValueError, KeyError, TypeError):
+        except DAMAGED:
             continue
         for category in _categories(task, app):
             changes[digest8("app", app), strategy, category].append((at_ms, before, after))

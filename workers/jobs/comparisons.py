@@ -12,11 +12,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import structlog
+from msgspec import Struct, convert
 from numpy.typing import NDArray
 
 from bandit.compared import N_BUCKETS
 from bandit.verdict import Verdict
 from telemetry import keys, trials
+from telemetry.damaged import DAMAGED, Moment, object_of
 from telemetry.digests import digest8
 from telemetry.saving_state import STATE_FIELD
 from telemetry.store import Client
@@ -29,6 +32,8 @@ from workers.jobs.comparing import Compared, compare
 from workers.jobs.sequences_known import HOLDOUT_SUFFIX, KnownSequence, sequences_of
 from workers.jobs.shown import Told, shown, spent_usd
 from workers.jobs.trial_ends import GAINS, NOT_WORTH, ended
+
+log = structlog.get_logger()
 
 KEPT_DAYS = 400
 """So long a trial that is over is shown."""
@@ -62,21 +67,55 @@ def look_at(client: Client, marks: list[str], *, now_ms: int) -> Look | None:
         redis.RedisError: the store is away.
     """
     raw = client.hget(keys.COMPARED, STATE_FIELD)
-    state: dict[str, Any] = json.loads(raw) if raw else {}
-    known, version = trials.read_trials(client), (trials.look(client) or b"").decode()
+    state = _state_of(raw)
+    known = trials.read_trials(client)
+    version = (trials.look(client) or b"").decode("utf-8", "replace")
     sequences, frozen = sequences_of(known.values()), set(state.get("frozen", ()))
     running = {t.id for t in known.values() if t.state is TrialState.RUNNING}
     live = [s for s in sequences if s.field not in frozen or s.field in running]
     is_overdue = any(known[id].ends_ms <= now_ms for id in running)
-    if raw and state.get("version") == version and not is_overdue:
+    if raw and state and state.get("version") == version and not is_overdue:
         is_quiet = not live and now_ms - state["at_ms"] < recent.QUIET_MS
         if is_quiet or not recent.is_due(raw, marks, now_ms=now_ms):
             return None
     since_ms = min((s.since_ms for s in live), default=now_ms)
     days = min(LABEL_DAYS, max(traffic.DAYS, (now_ms - since_ms) // DAY_MS + 3))
-    told = json.loads(client.get(keys.VERDICTS) or b"{}").get("trials", {})
+    told = told_verdicts(client)
     fields = frozenset(s.field for s in live)
     return Look(known, version, state, told, sequences, fields, days, now_ms)
+
+
+class _State(Struct):
+    """What a look leaves to the next one, as far as it is there."""
+
+    at_ms: Moment
+    marks: list[str]
+    took_s: float
+    since_ms: Moment = 0
+    settled_day: int = 0
+    version: str = ""
+    frozen: list[str] = []
+    over: dict[str, Moment] = {}
+    buckets: dict[str, int] = {}
+
+
+def _state_of(raw: bytes | None) -> dict[str, Any]:
+    """Return what the last look left; nothing where that cannot be read, and all begins anew."""
+    state = object_of(raw)
+    try:
+        convert(state, _State)
+    except DAMAGED as error:
+        if raw:
+            log.error("the last look at trials cannot be read", error=type(error).__name__)
+        return {}
+    return state
+
+
+def told_verdicts(client: Client) -> dict[str, Told]:
+    """Return what was last told of trials; of what cannot be read nothing was."""
+    told = object_of(client.get(keys.VERDICTS)).get("trials")
+    every = told.items() if isinstance(told, dict) else ()
+    return {id: one for id, one in every if isinstance(one, dict)}
 
 
 @dataclass(frozen=True, slots=True)
