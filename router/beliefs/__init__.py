@@ -19,7 +19,6 @@
 - `trials`: whom trials and hold-outs assign, and what their ends leave
 - `seen_trials`: trials as they lie in the store
 - `releases`: what release keys stand at, in the store
-- `release_log`: what the store tells of releases and proposals
 - `names`: what digests stand for, to be told to the store
 - `tag_names`: and what those of spend tags do
 - `versions`: which versions of prompts apps named, and what a new one changes
@@ -34,6 +33,7 @@
 - `damage`: cells that count as unknown, and that this is told once
 - `beliefs`: configuration and posteriors of one version
 - `by_hand`: what somebody accepts or undoes
+- `release_log`: what the store tells of releases and proposals
 - `prompts`: versions of prompts in the store
 - `history`: the same a while ago, as far as it is compared
 - `teachers`: whose labels are behind it
