@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from base64 import b64encode
 from collections.abc import Iterator
@@ -212,6 +213,12 @@ def test_the_file_is_the_page_and_holds_no_script(
     assert said.exit_code == 0, said.output
     assert "<h1>" in file.read_text()
     assert "<script" not in file.read_text()
+
+    both = pointsman("report", "--json", "--html", file, "--config", config,
+                     environment={"STORE_URL": address.url})  # fmt: skip
+    assert both.exit_code == 0, both.output
+    assert json.loads(both.stdout)["page"]["sentences"]
+    assert pointsman("report", "--json", "--html", "-", "--config", config).exit_code == 2
 
 
 # -- the desk -------------------------------------------------------------------------------------

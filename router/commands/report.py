@@ -29,6 +29,8 @@ def report(
         html: where the page is kept as a file; `-` is the standard output.
     """
     logs.configure()
+    if as_json and html == Path("-"):
+        fail("--html -: --json has the output; name a file, or leave one out", BAD_INPUT)
     file, every = find_file(config), shows_all or as_json
     opens = html is not None
     found = gather(file, strategy, given, every_task=every, opens_all=opens, with_rows=as_json)
@@ -37,9 +39,9 @@ def report(
     found.shows_all = shows_all
     if html is not None and found.page is not None:
         _keep(found, html)
-    elif as_json:
+    if as_json:
         print_json(found.as_json())
-    else:
+    elif html is None or found.page is None:
         print_report(found)
     if found.failed:
         raise SystemExit(FAILED)
