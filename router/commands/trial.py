@@ -137,7 +137,7 @@ def _tell(planned: Trial, found: LabelledTraffic, smallest: float, days: float, 
     what = f"task {planned.task}" if planned.task else "all of it, by episode, else by user"
     role = f" in role {planned.role}" if planned.role else ""
     lines = [
-        f"{planned.incumbent} against {other}, half of the units each, for {days:g} days",
+        f"{planned.incumbent} against {other}, half of the units each, for {_days(days)}",
         f"in app {planned.app}{role} under {planned.strategy}: {what}",
         f"labelled units a day: {found.per_day:.3g}"
         + (", by the books of all calls" if found.is_of_books else ", as of the last week"),
@@ -164,7 +164,11 @@ def _too_small(
         )
     else:
         advice = "label more of its calls (tests, thumbs, a judge; see docs/rewards.md)"
-    fail(f"not started: in {asked.days:g} days it could show {shows}; {advice}", FAILED)
+    fail(f"not started: in {_days(asked.days)} it could show {shows}; {advice}", FAILED)
+
+
+def _days(n: float) -> str:
+    return "1 day" if n == 1 else f"{n:g} days"
 
 
 def _ask() -> None:
