@@ -53,6 +53,11 @@ class Signal:
     name: str  # as people say it, in the plural
     n: int
 
+    @property
+    def counted_name(self) -> str:
+        """Return its name as it stands behind its number: `1 thumb`, `210 thumbs`."""
+        return SINGULAR.get(self.name, self.name) if self.n == 1 else self.name
+
 
 @dataclass(frozen=True, slots=True)
 class Interval:

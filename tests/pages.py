@@ -120,12 +120,14 @@ DEMO = Page(
     sentences=(
         VerdictLine(
             text="In chat.support deepinfra/llama-3.3-70b gains 3.1 pp [1.2, 5.0] in quality "
-            "against openai/gpt-4.1, at 38 % [31, 44] less per success.",
+            "against openai/gpt-4.1, at 38 % [31, 44] less per success (trial: 2,088 sessions "
+            "against 2,104).",
             verdict=GAINS,
             signals=LABELS,
         ),
         VerdictLine(
-            text="App batch: not shown yet, about 1,400 sessions more.",
+            text="App batch: not shown yet, about 1,400 sessions more (trial: 398 sessions against "
+            "410).",
             verdict=NOT_SHOWN,
             signals=(Signal("thumbs", 691),),
             advice="pointsman trial extract --app batch",

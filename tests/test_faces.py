@@ -77,7 +77,7 @@ def every_document() -> dict[str, str]:
         found[f"{name} live"] = html.page_html(page, is_live=True)
         if details:
             found[f"{name} task live"] = html.task_html(page, details[:2])
-    view = DecisionView([pages.HOSTILE] * 3, [CandidateRow(*[pages.HOSTILE] * 5, is_drawn=True)])
+    view = DecisionView([pages.HOSTILE] * 3, [CandidateRow(*[pages.HOSTILE] * 6)])
     return {**found, "hostile decision": html.decision_html(view)}
 
 
@@ -116,11 +116,13 @@ def test_the_page_tells_in_the_order_in_which_people_ask() -> None:
         words.index(text)
         for text in (
             "gains 3.1\u00a0pp".replace("\u00a0", " "),
-            "By trial: 2,104 sessions with the incumbent, 2,088 routed; by 12,400 tool-call checks",
+            "(trial: 2,088 sessions against 2,104)",
+            "By 12,400 tool-call checks and 210 thumbs",
             "App batch: not shown yet",
             "Tasks",
             "+2.1 pp [+0.4, +3.8]",
             "What changed",
+            "release shop: chat.support: openai/gpt-4.1",
             "to undo: pointsman release undo 3fa9c1d2",
             "to accept: pointsman release accept 91b7aa04",
             "Spend",

@@ -49,6 +49,7 @@ def test_without_a_configuration_it_is_said_and_ends_in_1(
 
     assert done.exit_code == 1
     assert "no configuration at" in done.output
+    assert verb[0] != "report" or "`pointsman init`" in " ".join(done.output.split())
     assert ("typo.yaml" if named else "pointsman.yaml") in done.output
     if verb == ("report", "--json"):
         assert json.loads(done.stdout)["rows"] == []

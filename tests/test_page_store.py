@@ -161,6 +161,21 @@ def test_without_a_trial_it_is_not_shown_yet_and_names_what_is_missing(
     assert found["notes"][0].startswith("no call was recorded yet")
 
 
+@pytest.mark.usefixtures("store", "keyed")
+def test_without_an_incumbent_it_says_how_one_is_named(
+    provider: Provider, state_dir: Path, address: Address
+) -> None:
+    told = value(provider)
+    told["strategies"] = {"quality": {"incumbent": "none"}}
+    with learning(state_dir, address), serving(told, state_dir, address) as sidecar:
+        ask(sidecar, OWN, 1)
+        sidecar.until(lambda: report_of(sidecar, ADMIN).json()["page"]["tasks"] != [])
+        found = report_of(sidecar, ADMIN).json()["page"]
+
+    assert "no incumbent" in found["sentences"][0]["text"]
+    assert "`apps.shop.incumbent: ENDPOINT`" in found["sentences"][0]["advice"]
+
+
 def test_a_frozen_store_is_not_waited_for_and_said_on_top(
     tmp_path: Path, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:

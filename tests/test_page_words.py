@@ -31,6 +31,8 @@ from router.beliefs.beliefs import believe
 from router.config.compiled import compile_text
 from router.errors import RequestRejected
 from router.report.comparisons import ToldTrial, compare, verdict_lines
+from router.report.face import figures
+from router.report.narrowed import narrowed
 from router.report.page_changes import (
     alarm_line,
     page_changes,
@@ -323,5 +325,30 @@ def test_labels_that_were_given_never_fall_while_those_that_count_may() -> None:
 def test_a_task_is_asked_for_with_its_leaves() -> None:
     wish = page_wish({"task": "code"}, now_s=NOW_S)
 
-    assert wish.admits(app="a", task="code.review", role="", strategy="quality")
+    assert wish.admits(app="a", task="code/review", role="", strategy="quality")
     assert not wish.admits(app="a", task="coder", role="", strategy="quality")
+    assert not wish.admits(app="a", task="code.review", role="", strategy="quality")
+
+
+def test_what_programs_read_is_narrowed_as_the_page_is() -> None:
+    shown = {
+        "rows": [{"category": one, "app": None} for one in ("code", "code/review", "chat")],
+        "choices": [
+            {"app": app, "strategy": "quality", "role": None, "task": "code"} for app in "ab"
+        ],
+        "version": 3,
+    }
+
+    found = narrowed(shown, page_wish({"task": "code", "app": "a"}, now_s=NOW_S))
+
+    assert [row["category"] for row in found["rows"]] == ["code", "code/review"]
+    assert [row["app"] for row in found["choices"]] == ["a"]
+    assert found["version"] == 3
+    assert narrowed(shown, page_wish({}, now_s=NOW_S)) == shown
+
+
+def test_one_of_a_signal_is_one_on_every_face() -> None:
+    one = signals_of({S.TEST: 1})
+
+    assert figures.signals(one) == "1 test"
+    assert signals_line(one) == "by 1 test"

@@ -78,6 +78,8 @@ def run_demo(
         # The store is opened here, so that it outlives router and worker until it was read.
         with open_store(here.state_dir, url=None) as address, stack(here.scratch) as processes:
             result = _played(settings, table, here, processes, address)
+            if place is not None:  # it goes on: what a report shows beside beliefs is worked out
+                processes.jobs(here.state_dir, shards=SHARDS)
             if then is not None:
                 then(result, here)
     return result

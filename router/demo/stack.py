@@ -82,6 +82,11 @@ class Stack:
             "worker", "workers", "--state-dir", str(state_dir), "--shards", str(shards)
         )
 
+    def jobs(self, state_dir: Path, *, shards: int) -> subprocess.Popen[bytes]:
+        """Start the periodic jobs beside a worker."""
+        told = ("--state-dir", str(state_dir), "--shards", str(shards), "--jobs")
+        return self.start("jobs", "workers", *told)
+
     def router(self, config: Path) -> int:
         """Start the sidecar; return its port."""
         return self.listen("router", "router.cli", "serve", "--config", str(config))

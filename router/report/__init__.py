@@ -20,6 +20,7 @@
 - `exploring`: how the ceilings of exploring stand, as rows and as lines
 - `ledger_wish`: what the ledger is asked, as it was written
 - `page_wish`: what the page is asked, as it was written
+- `narrowed`: what is believed, of what is asked alone
 - `ledger_names`: by which names its digests are known
 - `savings`: what routing saved, as rows
 - `ledger`: what it says, as rows

@@ -41,6 +41,7 @@ from router.report.episodes import episode_section
 from router.report.exploring import StoredStandings, ceiling_rows, with_ceilings
 from router.report.ledger_names import known_names
 from router.report.ledger_wish import iso
+from router.report.narrowed import narrowed
 from router.report.page import NO_CALL, PageSource, make_page
 from router.report.page_wish import PageWish, page_wish, require_known
 from router.report.period import Period
@@ -103,7 +104,7 @@ class Report:
         memory = self.memory.as_json() if self.memory is not None else None
         rest = {"store": store, "memory": memory, "missing": self.missing}
         shown = {**self.posteriors, "unlisted": others, **raters, **jobs, **rest}
-        return {**shown, **self.page_json()}
+        return {**narrowed(shown, self.wish), **self.page_json()}
 
     def page_json(self) -> dict[str, Any]:
         """Return the page alone, with its period and what that comes to."""
@@ -165,8 +166,8 @@ def gather(
     if not file.exists():
         report.failed = True
         report.missing.append(
-            f"no configuration at {file}: start from docs/examples/pointsman.yaml, "
-            "or see the whole loop with `pointsman demo`"
+            f"no configuration at {file}: make one by `pointsman init`, "
+            "or see the whole loop with `pointsman demo --stay`"
         )
         return report
     configuration = _configuration(file, report)

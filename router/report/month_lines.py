@@ -75,7 +75,7 @@ def _costs(page: Page, width: int) -> list[str]:
 def _tasks(tasks: Sequence[TaskLine], width: int) -> list[str]:
     shown = tasks[:MOST_TASKS]
     rows = [("task", "served by", "spent", "per success"), *map(_task, shown)]
-    fixed = [widest(row[i] for row in rows) for i in (2, 3)]
+    fixed = [widest(row[i] for row in rows) + 1 for i in (2, 3)]
     room = width - sum(fixed) - 5
     first = min(widest(row[0] for row in rows), room // 2)
     second = min(widest(row[1] for row in rows), room - first)

@@ -192,7 +192,9 @@ def _without_trial(
         )
         return _nothing(text, command, now)
     if not any(beliefs.choices):
-        return _nothing("Not shown yet: there is no incumbent to compare with.", "", now)
+        text = "Not shown yet: there is no incumbent to compare with."
+        naming = f"name who would serve without routing: `apps.{routed[0]}.incumbent: ENDPOINT`"
+        return _nothing(text, naming if source.report.get("learning_mode") else "", now)
     text = "Not shown yet: no quality signal. Send feedback, then run a trial."
     return _nothing(text, "", now)
 

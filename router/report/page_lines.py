@@ -281,7 +281,8 @@ def _health(page: Page, most: Most, width: int) -> list[str]:
     lines += [f"{left:,} more need attention (--all)"] if left else []
     if not page.troubles:
         lines.append("nothing needs attention")
-    return [*lines, *_routers(page, width)]
+    stop = [] if page.is_off else ["to stop routing: `pointsman off`"]
+    return [*lines, *_routers(page, width), *stop]
 
 
 def trouble_lines(one: PageTrouble, most: int, width: int) -> list[str]:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from urllib.parse import parse_qsl
 
 from router.config.compiled import Configuration
+from router.config.levels import parent_of
 from router.config.named import did_you_mean
 from router.errors import RequestRejected
 from router.report.ledger_wish import MOST_QUERY, LedgerWish, iso, read_wish, since_of_days
@@ -51,7 +52,7 @@ class PageWish:
 
     def admits(self, *, app: str, task: str, role: str, strategy: str) -> bool:
         """Return whether something is of what is asked about; a task's leaves are of it."""
-        named = self.task is None or task == self.task or task.startswith(f"{self.task}.")
+        named = self.task in (None, task, parent_of(task))
         return (
             named
             and self.app in (None, app)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from bandit.report import SINGULAR, Signal
+from bandit.report import Signal
 from bandit.verdict import Basis, Difference, Measure, Verdict, VerdictKind
 
 MOST_SIGNALS = 3
@@ -71,7 +71,7 @@ def checked_line(verdict: Verdict) -> str:
 
 def signals_line(signals: Sequence[Signal]) -> str:
     """Return what figures rest on: `by 12,400 tool-call checks and 210 thumbs`; or nothing."""
-    named = [f"{one.n:,} {_name(one)}" for one in signals[:MOST_SIGNALS]]
+    named = [f"{one.n:,} {one.counted_name}" for one in signals[:MOST_SIGNALS]]
     rest = sum(one.n for one in signals[MOST_SIGNALS:])
     if rest:
         named.append(f"{rest:,} others")
@@ -88,10 +88,6 @@ def day(ms: int) -> str:
 def at(ms: int) -> str:
     """Return a moment in UTC."""
     return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
-
-
-def _name(signal: Signal) -> str:
-    return SINGULAR.get(signal.name, signal.name) if signal.n == 1 else signal.name
 
 
 def _where(of: ComparedNames) -> str:

@@ -17,7 +17,7 @@ class CandidateRow(NamedTuple):
     quality: str
     cost: str
     latency: str
-    is_drawn: bool
+    marks: str  # whether it was drawn, and on how much its figures rest
 
 
 class DecisionView(NamedTuple):
@@ -51,5 +51,10 @@ def _row(row: Mapping[str, Any], drawn: str) -> CandidateRow:
         "" if quality is None else f"{quality:.3f}{spread}",
         "" if cost is None else figures.money(cost),
         "" if latency is None else figures.seconds(latency),
-        row["endpoint"] == drawn,
+        ", ".join([*(["drawn"] if row["endpoint"] == drawn else []), *_counts(row)]),
     )
+
+
+def _counts(row: Mapping[str, Any]) -> list[str]:
+    counts = (("label", row.get("labels")), ("call", row.get("calls")))
+    return [figures.count(int(n), name) for name, n in counts if n is not None]

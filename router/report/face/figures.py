@@ -91,7 +91,7 @@ def joined(words: Sequence[str]) -> str:
 
 def signals(found: Sequence[Signal]) -> str:
     """Return what figures rest on: `12,400 tool-call checks and 210 thumbs`."""
-    return joined([f"{one.n:,} {one.name}" for one in found])
+    return joined([f"{one.n:,} {one.counted_name}" for one in found])
 
 
 def moment(at_ms: int, now_ms: int) -> str:

@@ -51,6 +51,7 @@ def page_html(page: Page, details: Sequence[TaskDetail] = (), *, is_live: bool =
         rows=rows.task_rows(page, details, is_live=is_live),
         routers=rows.router_rows(page.routers),
         most_changes=rows.MOST_CHANGES,
+        names_app=rows.names_app(page),
     )
 
 

@@ -8,7 +8,6 @@ from urllib.parse import quote, urlencode
 
 from bandit.report import Page, RouterLine, SpendLine, TaskLine, VerdictLine
 from bandit.task_detail import MOST_CURVES, EndpointLine, TaskDetail
-from bandit.verdict import Basis
 from router.report.face import charts, figures
 
 MOST_ROUTERS_NAMED = 4
@@ -166,18 +165,14 @@ def _marks(line: EndpointLine) -> str:
 
 
 def basis(line: VerdictLine) -> str:
-    """Return what a verdict rests on."""
-    said, verdict = [], line.verdict
-    if verdict.basis is not Basis.NOTHING:
-        kept, routed = (f"{n:,}" for n in verdict.units)
-        said.append(
-            f"By {verdict.basis.value}: {kept} sessions with the incumbent, {routed} routed"
-        )
-    if line.signals:
-        said.append(f"by {figures.signals(line.signals)}")
-    if verdict.ended_ms:
-        said.append(f"ended {figures.moment(verdict.ended_ms, verdict.at_ms)}")
-    return "; ".join(said)
+    """Return by which labels a verdict is; of which units, and since when, its sentence says."""
+    return f"By {figures.signals(line.signals)}" if line.signals else ""
+
+
+def names_app(page: Page) -> bool:
+    """Return whether a change says whose it is: there are several apps."""
+    apps = {line.app for line in page.tasks} | {change.app for change in page.changes}
+    return len(apps - {""}) > 1
 
 
 def router_rows(routers: Sequence[RouterLine]) -> list[RouterRow]:
