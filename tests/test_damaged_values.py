@@ -107,7 +107,7 @@ def test_damaged_entries_are_passed_over_and_the_next_notice_is_sent(client: Any
     assert backlog.read(now_ms=now_ms) == []  # it begins with what happens from now on
     client.xadd(keys.RELEASES, {"release": json.dumps(GOOD)})
     assert [one.notice.text for one in backlog.read(now_ms=now_ms) if one.notice] == [
-        "b is better than a in task code, and serves it"
+        "task code goes to b instead of a"
     ]
 
 
