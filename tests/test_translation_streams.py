@@ -149,17 +149,26 @@ def test_a_stream_is_said_as_the_other_dialect_has_it(path: Path, to: str) -> No
     assert stream.is_whole(ended_well=True)
 
 
+def cuts_of(events: list[bytes]) -> list[int]:
+    """Where a stream is cut; with every byte of it most of the time goes into one long text."""
+    ends = list(itertools.accumulate(map(len, events), initial=0))
+    whole = ends[-1]
+    near = {end + by for end in ends for by in (-2, -1, 0, 1, 2)}
+    cuts = {*near, *range(whole - 200, whole + 1), *range(0, whole, 5)}
+    return sorted(at for at in cuts if 0 <= at <= whole)
+
+
 @EVERY_CASE
 @pytest.mark.parametrize("ended_well", [True, False])
 def test_no_cut_of_a_stream_passes_for_whole(path: Path, to: str, ended_well: bool) -> None:
-    """Cut at every byte: where the connection ended properly, and where it broke."""
+    """Cut around every event, in the last ones at every byte, and in all at every fifth."""
     speaks, events = stream_of(path)
     whole = b"".join(events)
     everything = opened(speaks, to)
     all_of_it = read(everything.feed(whole) + everything.flush()).content
 
     taken = []
-    for at in range(len(whole) + 1):
+    for at in cuts_of(events):
         stream = opened(speaks, to)
         said = stream.feed(whole[:at])
         said += stream.flush() if ended_well else stream.close()
