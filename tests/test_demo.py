@@ -47,6 +47,7 @@ KEYS = [
     "categories",
     "spent_nano_usd",
 ]
+N_CALLS = 900
 TABLE = """\
 prompt_id,category,model,quality,cost_usd,latency_s,tokens_in,tokens_out,run
 p1,math,a,1,0.001,0.5,100,50,x
@@ -66,8 +67,8 @@ def demos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, subpro
     table.write_text(TABLE.replace("math", "general").replace("code", "Légal ☃"))
     demo, pipe = [sys.executable, "-m", "router.cli", "demo", "--json"], subprocess.PIPE
     wanted = {
-        "killed": ["--requests", "1500", "--seed", "3", "--feedback-delay", "4"],
-        "tools": ["--tool-calls", "--no-feedback", "--requests", "1500", "--seed", "1"],
+        "killed": ["--requests", str(N_CALLS), "--seed", "3", "--feedback-delay", "4"],
+        "tools": ["--tool-calls", "--no-feedback", "--requests", str(N_CALLS), "--seed", "1"],
         "table": ["--outcomes", str(table), "--where", "run=x", "--requests", "60"],
     }
     found = {
@@ -128,8 +129,8 @@ def test_the_demo_loses_and_doubles_nothing_though_its_worker_is_killed(
     found = result(demos["killed"])
 
     assert [k for k in KEYS if k not in found] == []
-    assert found["requests"] == found["attempts"] == found["outcomes_folded"] == 1500
-    assert found["feedback_sent"] == found["feedback_folded"] == 1500
+    assert found["requests"] == found["attempts"] == found["outcomes_folded"] == N_CALLS
+    assert found["feedback_sent"] == found["feedback_folded"] == N_CALLS
     assert (found["lost"], found["doubled"], found["failed_calls"]) == (0, 0, 0)
     assert found["synthetic"] is True
     assert found["spent_nano_usd"] == found["billed_nano_usd"] > 10**9
@@ -142,7 +143,7 @@ def test_tool_calls_alone_order_endpoints_by_validity_in_the_reliability_posteri
 ) -> None:
     found = result(demos["tools"])
 
-    assert found["derived_folded"] == found["attempts"] == 1500
+    assert found["derived_folded"] == found["attempts"] == N_CALLS
     assert (found["lost"], found["doubled"], found["failed_calls"]) == (0, 0, 0)
     assert found["quality_signal"] is False
     assert found["validity_pairs"] >= 2

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import fakeredis
 import numpy as np
 import pytest
 
@@ -71,16 +72,20 @@ def test_all_three_ways_and_all_that_may_follow_are_among_the_late_words() -> No
     assert 2 < min(ages_days) < 3 < 28 < max(ages_days) < 29
 
 
-@pytest.fixture
-def lived(client: Any, state_dir: Path) -> tuple[Archive, OldMonth, list[OldWord]]:
-    """A month that was folded and archived, and what was said in it."""
+@pytest.fixture(scope="module")
+def lived(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Archive, OldMonth, list[OldWord]]]:
+    """A month that was folded and archived, and what was said in it; a verdict changes neither."""
+    client: Any = fakeredis.FakeRedis(server=fakeredis.FakeServer(server_type="valkey"))
     now_ms = int(client.time()[0]) * 1000
     rng = np.random.default_rng(0)
     made = make_month(400, rng, now_ms=now_ms)
     words = first_words(made, rng)
-    archive = Archive(client, state_dir / "archive", N_SHARDS)
+    archive = Archive(client, tmp_path_factory.mktemp("lived") / "archive", N_SHARDS)
     live_through(archive, made, words, now_ms=now_ms, period_ms=3 * 86_400_000)
-    return archive, made, words
+    yield archive, made, words
+    client.close()
 
 
 def test_a_month_is_what_both_referees_and_the_audit_say(

@@ -204,13 +204,6 @@ def test_what_never_happened_fails_the_proof(capsys: pytest.CaptureFixture[str])
     assert "never happened: posteriors that moved" in capsys.readouterr().err
 
 
-def test_some_hundred_calls_over_two_processes_stay_where_they_are() -> None:
-    figures = prove_steady(SteadySettings(60))
-
-    assert (figures["faults"], figures["unanswered"], figures["shown"]) == (0, 0, [])
-    assert (figures["prompts"], figures["calls"]) == (60, 300)
-
-
 @pytest.mark.parametrize("kind", list(SteadySabotage))
 def test_what_flips_on_purpose_is_noticed(kind: SteadySabotage) -> None:
     figures = prove_steady(SteadySettings(120, sabotage=kind))

@@ -32,8 +32,10 @@ LASTS_S = 3.0
 FROZEN_S = 10.5
 """Of one that is frozen: longer than it takes to give it up for dead."""
 N_KNOWN = 20
+N_A_SECOND = 50
+"""Calls to either, where none is measured. All are spread out: more tell no more."""
 N_MEASURED = 200
-"""Calls at least, where they are measured: of fewer, the last percentile is a single one."""
+"""Calls where they are measured: of fewer, the last percentile is a single one."""
 ADDED_MEDIAN_S = 0.002
 """A wait of 5 ms in every call would show here, however busy the machine is."""
 ADDED_P99_S = 0.025
@@ -144,7 +146,7 @@ def value(provider: Provider) -> dict[str, Any]:
 class Load:
     """Calls of ever new sessions to two sidecars in turn, with feedback to the first.
 
-    After each the first also gets a call of a session that it has known from the beginning.
+    Before each the first also gets a call of a session that it has known from the beginning.
     """
 
     def __init__(self, sidecar: Sidecar, healthy: Sidecar, *, says: bool = True) -> None:
@@ -174,18 +176,20 @@ class Load:
         return took, got
 
     def run(self, lasts_s: float, *, n: int = 0) -> tuple[list[float], list[float]]:
-        """Make calls for so long, and at least `n`; return how long those to either took."""
-        ours, others = [], []
-        until = time.monotonic() + lasts_s
-        while time.monotonic() < until or len(ours) < n:
+        """Make `n` calls, spread over so long; return how long those to either took."""
+        ours, others, got = [], [], None
+        began, n = time.monotonic(), n or round(lasts_s * N_A_SECOND)
+        while len(ours) < n:
+            time.sleep(max(0.0, began + len(ours) * lasts_s / n - time.monotonic()))
+            self.stays_put(self.known[len(ours) % N_KNOWN])  # first: waking up is in neither time
             session = f"s{self.n_calls}"
-            took, _ = self.call(self.healthy, session)
-            others.append(took)
-            took, got = self.call(self.sidecar, session)
-            ours.append(took)
+            both, is_odd = [(self.healthy, others), (self.sidecar, ours)], len(ours) % 2
+            for sidecar, times in both[:: 1 if is_odd else -1]:  # each is the first as often
+                took, answer = self.call(sidecar, session)
+                times.append(took)
+                got = answer if sidecar is self.sidecar else got
             self.given[session] = got.headers["x-router-endpoint"]
             self.n_calls += 1
-            self.stays_put(self.known[len(ours) % N_KNOWN])
             if self.says and len(ours) % 10 == 0:
                 by_name = {"decision_id": got.headers["x-router-decision-id"]}
                 by_reference = {"response_id": got.json()["id"]}

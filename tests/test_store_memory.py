@@ -234,8 +234,8 @@ def test_a_store_beyond_its_budget_makes_old_earlier_and_loses_no_label(
     life = YoungLife(client, state_dir / "archive", hours=24)
     memory = StoreMemory(1, 24, max_mb=4)  # two of them are the empty server's
     hours = set()
-    for n in range(1, 60_001):
-        if n % 6000 == 1:
+    for n in range(1, 36_001):
+        if n % 3600 == 1:
             life.now_ms += SPAN_MS
             at_ms = life.now_ms
         name = digest16("a", "response", str(n))

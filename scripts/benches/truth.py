@@ -23,7 +23,7 @@ from scripts.benches.truth_world import BEGAN_MS, Raised, SimulatedWorld
 ENDPOINTS, LABELLED, LATE_S = (2, 8, 50), (0.05, 0.4, 0.95), (0.0, 3600.0)
 DERIVED = (None, "noise", "telling")
 CHECKS_A_TENTH = 3
-LOOKS_A_TENTH, LOOKS_A_TENTH_QUICK = 120, 20
+LOOKS_A_TENTH, LOOKS_A_TENTH_QUICK = 120, 12
 SPAN_S = 2400.0
 """Simulated time from the first label on: at 5 % labelled 230 calls a second, else 12 to 29."""
 LATE_SPAN_S = 18_000.0

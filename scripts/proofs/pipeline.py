@@ -18,8 +18,9 @@ their client had the whole answer, or more than that. cut_calls: the others of w
 differ, which are the whole difference between billed and booked.
 
 Does it see anything? `--sabotage lose` takes one event out of the stream before it is folded,
-`--sabotage double` sends one again under a new name, both behind the parts' back. Then the run
-must end with `lost`, or `doubled`, and `ledger_wrong` above 0 and an exit code that is not 0.
+`--sabotage double` sends one again under a new name, both behind the parts' back; one run
+takes both. It must end with `lost`, or `doubled`, and `ledger_wrong` above 0 and an exit code that
+is not 0.
 """
 
 from __future__ import annotations
@@ -97,7 +98,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--kills", type=int, help=f"how many; else {FULL_KILLS}")
     parser.add_argument("--seed", type=int, default=0, help="of all that is left to chance")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--sabotage", type=Sabotage, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--sabotage", type=Sabotage, action="append", default=[], help=argparse.SUPPRESS
+    )
     options = parser.parse_args(argv)
     kills = options.kills if options.kills is not None else FULL_KILLS
     if options.quick and options.kills is None:
@@ -107,7 +110,8 @@ def main(argv: Sequence[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)  # everything that was started is stopped on the way out
     try:
-        result = prove_pipeline(ProofSettings(kills, options.seed, sabotage=options.sabotage))
+        sabotages = tuple(options.sabotage)
+        result = prove_pipeline(ProofSettings(kills, options.seed, sabotages=sabotages))
     except (DidNotStart, Inconclusive, NothingToSabotage) as error:
         print(f"\n{error}", file=sys.stderr)
         return 1

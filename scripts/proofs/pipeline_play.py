@@ -63,8 +63,8 @@ def drive(
         deadline_s=60 + 5 * settings.planned_s,
         progress=_progress,
     )
-    if settings.sabotage is not None:
-        SABOTAGES[settings.sabotage](chaos)
+    for sabotage in settings.sabotages:
+        SABOTAGES[sabotage](chaos)
     client.terminate()
     until = time.monotonic() + START_S + SETTLE_S
     while client.poll() is None and time.monotonic() < until:

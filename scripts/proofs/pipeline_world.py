@@ -49,7 +49,7 @@ class ProofSettings:
     kills: int
     seed: int
     calls_per_kill: int = CALLS_PER_KILL
-    sabotage: Sabotage | None = None
+    sabotages: tuple[Sabotage, ...] = ()
 
     @property
     def n_tasks(self) -> int:
@@ -65,12 +65,12 @@ class ProofSettings:
     @property
     def at_least_s(self) -> float:
         """How long calls go on at least."""
-        return AT_LEAST_S if self.sabotage is None else SABOTAGED_S
+        return SABOTAGED_S if self.sabotages else AT_LEAST_S
 
     @property
     def settle_s(self) -> float:
         """How long what is missing may still come."""
-        return SETTLE_S if self.sabotage is None else SABOTAGED_SETTLE_S
+        return SABOTAGED_SETTLE_S if self.sabotages else SETTLE_S
 
     @property
     def planned_s(self) -> float:
