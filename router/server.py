@@ -215,7 +215,7 @@ class Sidecar:
             observer=self.observer,
             note=self.decisions.put,
         )
-        owners = OwnersDesk(
+        self.owners = OwnersDesk(
             keeper=self.keeper,
             health=self.health,
             allowances=self.allowances,
@@ -280,7 +280,7 @@ class Sidecar:
                 explain=explain,
                 page=PageDesk(reader.read, explain, is_off=lambda: self.keeper.off),
                 desks={
-                    **owners.handlers(),
+                    **self.owners.handlers(),
                     "/v1/router/ledger": self.ledger.tell,
                     "/v1/router/budgets": BudgetDesk(address, self.watch).tell,
                     "/v1/router/report": ReportDesk(reader.whole).tell,

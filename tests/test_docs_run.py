@@ -67,7 +67,7 @@ ELSEWHERE = {
 }  # fmt: skip
 """Commands that are not typed here, and why."""
 TYPED_BY_NOBODY = {
-    "docs/deploy.md": "root, a container engine, a cluster or a registry; test_deploy.py reads the files",
+    "docs/deploy.md": "root, an engine, a cluster or a registry; test_deploy.py reads the files",
     "docs/opentelemetry.md": "packages of an extra and a collector; test_spans.py has a receiver",
 }
 """Pages whose commands change the machine, or want what is not here."""

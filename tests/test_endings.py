@@ -678,8 +678,7 @@ def test_outcomes_say_so_tokens_have_room_and_metrics_count(state_dir: Path) -> 
     both = Flag.GAIN_ENDING | Flag.DOMINATED_ENDING
     assert flags_of(gain) & both == Flag.GAIN_ENDING
     assert flags_of(dominated) & both == Flag.DOMINATED_ENDING
-    owners = router.app.routes._routes["GET", "/metrics"].__self__
-    text = owners.exposition.text().decode()
+    text = router.app.owners.exposition.text().decode()
     assert 'router_draws_ended_total{kind="gain"} 1.0' in text
     assert 'router_draws_ended_total{kind="dominated"} 2.0' in text
 
