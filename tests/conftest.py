@@ -67,11 +67,12 @@ def pytest_configure(config: pytest.Config) -> None:
         sys.dont_write_bytecode = False
 
 
-LONG = ("waiting", "prove_steady", "anomalies", "overload", "store_faults", "held_streams",
-        "prove", "demo", "translation", "cli", "reload", "translation_requests", "kits",
+LONG = ("waiting", "demo", "trial_end_to_end", "docs_run", "anomalies", "overload",
+        "store_faults", "held_streams", "prove", "prove_steady", "translation", "cli", "reload",
+        "translation_requests", "kits",
         "store_memory", "end_to_end", "dialect_streams", "references", "prove_old", "fates",
         "budget_calls", "budget_shown", "pacing", "reserving", "rate_limits", "chains",
-        "exploring_ceilings", "burials", "trial_end_to_end",
+        "exploring_ceilings", "burials", "changes", "release_command",
         "nothing_there", "yaml", "signals", "switch", "spelling", "translation_streams",
         "ingest", "clients", "conformance", "workers_archive", "dialects", "bench_learning",
         "raters", "diagnosis", "yielding", "episode_feedback", "prove_policy", "settling",
