@@ -107,7 +107,7 @@ def test_what_never_happened_fails_the_proof(
     assert policy.main(["--quick", "--json"]) == 1
     said = capsys.readouterr()
     found = json.loads(said.out)
-    assert (found["triples"], found["forbidden_bytes"], found["looser"]) == (20_000, 0, 0)
+    assert (found["triples"], found["forbidden_bytes"], found["looser"]) == (10_000, 0, 0)
     assert "never happened: fallbacks" in said.err
 
 

@@ -34,7 +34,7 @@ from msgspec import Struct, field
 from scripts.proofs.policy_play import CALLS_EACH, PolicyPlay
 from scripts.proofs.policy_sabotage import PolicySabotage, sabotaged
 
-TRIPLES, QUICK_TRIPLES = 1_000_000, 20_000
+TRIPLES, QUICK_TRIPLES = 1_000_000, 10_000
 CONFIGURATIONS_EACH = 10
 """Configurations that follow one another in one sidecar."""
 SHOWN = 5
