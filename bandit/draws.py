@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from bandit.families import Q
 from bandit.hosts import HOST_EXPLORED, least_labelled
 from bandit.posterior import N_DRAWS, Bank
-from bandit.steps import Step as Step
+from bandit.steps import Step
 from bandit.utility import (
     Objective,
     Order,

@@ -13,10 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit.compared import (
-    COMPARED,
     LEAST_CLUSTERS,
     MOST_RELATIVE,
-    N_BUCKETS,
     RELATIVE,
     Measure,
     SideDifference,
@@ -24,8 +22,6 @@ from bandit.compared import (
     two_sides,
 )
 from bandit.sequences import FIRST_READ, reach
-
-__all__ = ["COMPARED", "N_BUCKETS", "Measure"]
 
 ALPHA = 0.05
 """Share of verdicts that may claim at some look what is not so: of the sentence on top."""

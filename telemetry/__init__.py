@@ -3,6 +3,7 @@
 In reading order:
 
 - `numbers`, `names`, `columns`, `lines`: what is a number, a name, a column, a row, at every door
+- `dates`: moments as people read them
 - `errors`, `crashes`: what goes wrong, foreseen or not
 - `damaged`: what comes of reading a value of the store that is not sound
 - `logs`, `processes`: what is logged, and how processes end together

@@ -6,6 +6,7 @@ import math
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
+from bandit.compared import Measure
 from bandit.report import (
     ChangeKind,
     ChangeLine,
@@ -22,7 +23,7 @@ from bandit.report import (
     VerdictLine,
 )
 from bandit.task_detail import EndpointLine, TaskDetail, latency_curve, quality_curve
-from bandit.verdict import Basis, Difference, Measure, Verdict, VerdictKind
+from bandit.verdict import Basis, Difference, Verdict, VerdictKind
 
 NOW_MS = 1_764_513_000_000  # 2025-11-30 14:30 UTC
 HOUR_MS = 3_600_000

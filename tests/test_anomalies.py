@@ -23,8 +23,8 @@ from conftest import SHARDS
 from pipeline import NOW_MS, fold_all, journalled, reset, send_all, state
 
 from bandit import cells
-from bandit.draws import Step
 from bandit.families import N_COLUMNS
+from bandit.steps import Step
 from router.beliefs.kept import Kept, ReleaseNotice, ReviewKey
 from router.beliefs.releases import Releases
 from router.decision.draws import Draws

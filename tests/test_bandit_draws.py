@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bandit import cells
-from bandit.draws import LEARNING, Law, Step, Uniforms, draw, propensities, tabulate
+from bandit.draws import LEARNING, Law, Uniforms, draw, propensities, tabulate
 from bandit.evidence import Evidence
 from bandit.families import L, Q, R, U
 from bandit.posterior import Arms, Posterior, infer
+from bandit.steps import Step
 from bandit.utility import Objective, Order, admitted
 
 QUALITY = Objective()

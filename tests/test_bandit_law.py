@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from scipy.special import ndtri
 
-from bandit.draws import LEARNING, Law, Step, Table, Uniforms, draw, propensities, tabulate
+from bandit.draws import LEARNING, Law, Table, Uniforms, draw, propensities, tabulate
 from bandit.evidence import Evidence
 from bandit.families import L, Q, R, U
 from bandit.posterior import N_DRAWS, Arms, Posterior, infer, normals
+from bandit.steps import Step
 from bandit.utility import Objective
 
 N = 100_000

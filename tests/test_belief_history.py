@@ -15,8 +15,8 @@ from scipy import stats
 
 from bandit import cells
 from bandit.dominance import p_better, p_better_on_labels
-from bandit.draws import Step
 from bandit.families import HALF_LIFE_MS, N_COLUMNS, Family, Q
+from bandit.steps import Step
 from router.beliefs import history
 from router.beliefs.beliefs import Beliefs, believe
 from router.beliefs.episodes import UNKNOWN, SeenEpisodes, read_lengths

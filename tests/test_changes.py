@@ -45,7 +45,7 @@ from telemetry.routers import (
     read_routers,
 )
 from telemetry.store import Address, connect
-from telemetry.trials import Trial, TrialState
+from telemetry.trials import VERSION, Trial, TrialState
 from workers.folding.learner import Learner
 
 
@@ -476,6 +476,7 @@ def test_a_trial_is_told_at_its_beginning_and_at_its_end_by_one_router(client: A
 
     def put(trial: Trial) -> None:
         client.hset(keys.TRIALS, trial.id, msgspec.json.encode(trial))
+        client.hincrby(keys.TRIALS, VERSION, 1)
 
     assert first.settle(client) == []
     put(trial)

@@ -33,8 +33,8 @@ from conftest import (
 from redis.crc import key_slot
 
 from bandit.cells import KEY
-from bandit.draws import Step
 from bandit.families import N_COLUMNS
+from bandit.steps import Step
 from router.beliefs.kept_switch import read_store, tell_store
 from router.beliefs.switch import SwitchWord
 from router.decision.draws import Draws

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given as assuming
 from hypothesis import strategies as st
 
-from bandit.draws import Step
+from bandit.steps import Step
 from router.decision.draws import Draws
 from router.decision.shared_draws import StoredDraw
 from telemetry import conversations, keys

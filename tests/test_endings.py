@@ -20,8 +20,8 @@ from scipy import stats
 
 from bandit import cells
 from bandit.cells import Terms
-from bandit.draws import Step
 from bandit.families import N_COLUMNS, Family, Q
+from bandit.steps import Step
 from router.beliefs import history
 from router.beliefs.beliefs import believe
 from router.beliefs.review_keys import seeds

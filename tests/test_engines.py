@@ -20,8 +20,8 @@ from conftest import SHARDS
 from pipeline import NOW_MS, RECORDS, fold_all, journalled, send_all, state
 
 from bandit import cells
-from bandit.draws import Step
 from bandit.families import N_COLUMNS, Family, Q, U
+from bandit.steps import Step
 from router.beliefs.kept import Kept, ReleaseNotice, ReviewKey
 from router.beliefs.releases import Releases
 from router.decision.draws import Draws

@@ -19,7 +19,7 @@ import pytest
 from conftest import LEARN, ROUTED, Provider, Reply, Sidecar, endpoint, pointsman, serving
 from test_stand_ins import back, out
 
-from bandit.draws import Step
+from bandit.steps import Step
 from router.decision.shared_draws import DrawEnding
 from router.decision.ways import DecisionWay, way_in_the_end, way_of
 from router.errors import RequestRejected

@@ -18,7 +18,7 @@ from test_budget_calls import spends
 from test_endings import PRICED, Router
 from test_reserving import until
 
-from bandit.draws import Step
+from bandit.steps import Step
 from router.budgets.allowances import Allowances
 from router.budgets.exploring import UNKNOWN, CeilingClaims, ExploringCeilings
 from router.config.compiled import App, Configuration, compile_text

@@ -32,7 +32,7 @@ from hypothesis import strategies as st
 from test_raters import DAY, KEY, NONCES, NOW_MS, Life, n_counted, said, token
 from test_roster import worker
 
-from bandit.draws import Step
+from bandit.steps import Step
 from router.decision import shared_draws
 from router.decision.context import Routings
 from router.decision.draws import Draws

@@ -15,7 +15,7 @@ import pytest
 from conftest import LEARN, ROUTED, Provider, Sidecar, endpoint, serving
 from msgspec import structs
 
-from bandit.draws import Step
+from bandit.steps import Step
 from router.decision import shared_draws
 from router.decision.draws import MAX_UNITS, RENEW_S, Draws
 from router.decision.recent import RecentlyUsed

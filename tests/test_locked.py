@@ -15,8 +15,8 @@ import pytest
 import yaml
 from conftest import Provider, Reply, Sidecar, endpoint, serving
 
-from bandit.draws import Step
 from bandit.drift import AlarmKind
+from bandit.steps import Step
 from router.beliefs.alarms import AlarmNotice
 from router.config.compiled import compile_text
 from router.config.file import parse

@@ -13,7 +13,8 @@ from conftest import LEARN, Provider, Sidecar, endpoint, serving
 from msgspec import structs
 from test_explanations import TOLD
 
-from bandit.draws import LEARNING, Law, Step
+from bandit.draws import LEARNING, Law
+from bandit.steps import Step
 from router.config.exclusions import EXCLUSIONS_VERSION
 from router.config.strategies import Exchangeable
 from router.decision import reasons

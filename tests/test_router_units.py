@@ -14,7 +14,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bandit.draws import Step
+from bandit.steps import Step
 from router.config.compiled import Configuration, KeyHolder, compile_text
 from router.config.entries import GENERAL, Fallback, MatchEntry, TaskEntry
 from router.config.exclusions import Exclusion

@@ -21,8 +21,9 @@ from test_endings import configured as learning
 from test_spend import ADMIN, KEYS_OF, fill, value_of
 from test_workers_archive import Life
 
-from bandit.draws import LEARNING, Law, Step
+from bandit.draws import LEARNING, Law
 from bandit.saving_sums import CALL, SAVING_ROW, sums_of
+from bandit.steps import Step
 from router.config.compiled import Configuration, compile_text
 from router.dispatch.decision_flags import flags_of
 from router.report.ledger_wish import LedgerWish

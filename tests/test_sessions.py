@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_router_units import configuration
 
-from bandit.draws import Step
+from bandit.steps import Step
 from router.decision.draws import Draws
 from router.decision.said import FirstCall, SessionKinds
 from router.decision.sessions import Sessions

@@ -13,7 +13,7 @@ import pytest
 from conftest import LEARN, ROUTED, Provider, Reply, Sidecar, endpoint, serving
 from rich.console import Console
 
-from bandit.draws import Step
+from bandit.steps import Step
 from router.commands.explain import show
 from router.decision.context import Moment
 from router.decision.shared_draws import StoredDraw

@@ -8,15 +8,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bandit.compared import LEAST_CLUSTERS, MOST_RELATIVE, SUMS, two_sides
+from bandit.compared import COMPARED, LEAST_CLUSTERS, MOST_RELATIVE, SUMS, Measure, two_sides
 from bandit.strata import LEAST_IN_BLOCK
 from bandit.verdict import (
-    COMPARED,
     WORTH,
     Basis,
     Difference,
     Lack,
-    Measure,
     VerdictKind,
     compared,
     kind_of,

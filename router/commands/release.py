@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -31,6 +30,7 @@ from router.report.gather import read_beliefs
 from router.report.terminal_text import clean
 from telemetry import logs
 from telemetry.clock import store_now_ms
+from telemetry.dates import utc_minute
 from telemetry.store import Client, StoreErrors, connect
 from telemetry.trials import TrialState
 from telemetry.trouble import trouble_of
@@ -156,7 +156,7 @@ def _unknown(what: str, id_: str, releases: Releases, client: Client) -> NoRetur
     if named["kind"] == RELEASE:
         fail(f"{id_} is a release: it took effect; {SEE_LIST}", BAD_INPUT)
     if named["kind"] == NoteKind.LAPSED:
-        fail(f"proposal {id_} lapsed {_at(named['at_ms'])}: {named['why']}", FAILED)
+        fail(f"proposal {id_} lapsed {utc_minute(named['at_ms'])}: {named['why']}", FAILED)
     fail(f"proposal {id_} is not open any more; {SEE_LIST}", FAILED)
 
 
@@ -192,8 +192,4 @@ def _line(one: dict[str, Any]) -> str:
     names = (one.get(name) for name in ("app", "strategy", "role", "model"))
     whose = " ".join(str(name) for name in names if name)
     moved = f"{one['task']} from {one['before']} to {one['after']}: {reason_of(one)}{odds}"
-    return clean(f"{_at(one['at_ms'])} {whose}: {moved}")
-
-
-def _at(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return clean(f"{utc_minute(one['at_ms'])} {whose}: {moved}")

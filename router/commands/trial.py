@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -40,6 +39,7 @@ from router.report.gather import read_beliefs
 from router.report.terminal_text import clean
 from telemetry import logs
 from telemetry.clock import store_now_ms
+from telemetry.dates import utc_day
 from telemetry.store import Address, Client, StoreErrors, connect
 from telemetry.trials import Trial, TrialRefused, TrialState, change, read_trials, start
 from telemetry.trouble import trouble_of
@@ -197,7 +197,8 @@ def _beside(other: Trial, planned: Trial) -> str:
     else:
         why = f"trial {other.id} of it runs"
     return (
-        f"not started: {why}; wait until {_day(other.ends_ms)}, or pointsman trial stop {other.id}"
+        f"not started: {why}; wait until {utc_day(other.ends_ms)}, "
+        f"or pointsman trial stop {other.id}"
     )
 
 
@@ -262,8 +263,8 @@ def _list(trials: list[Trial], how: How) -> None:
 def _state(one: Trial) -> str:
     if one.state is TrialState.RUNNING:
         shows = "" if one.smallest_pp is None else f"; can show {one.smallest_pp:.1f} points"
-        return f"runs since {_day(one.began_ms)}, until {_day(one.ends_ms)}{shows}"
-    since = f"{_day(one.began_ms)} to {_day(one.ended_ms)}: {one.state.value} ({one.reason})"
+        return f"runs since {utc_day(one.began_ms)}, until {utc_day(one.ends_ms)}{shows}"
+    since = f"{utc_day(one.began_ms)} to {utc_day(one.ended_ms)}: {one.state.value} ({one.reason})"
     if one.state is TrialState.WON and one.holdout > 0:
         who = f"{one.challenger or 'what routing gives'} serves"
         return f"{since}; {100 * one.holdout:g} % of units stay with the incumbent while {who}"
@@ -278,10 +279,6 @@ def _count(number: float) -> str:
 
 def _days(days: float) -> str:
     return f"{days:g} day{'' if days == 1 else 's'}"
-
-
-def _day(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bandit.draws import Step
+from bandit.steps import Step
 from router.config.compiled import Configuration
 from router.config.exclusions import Exclusion
 from router.decision.context import CallContext

@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec import Struct, structs
 
-from bandit.draws import Step
+from bandit.steps import Step
 from router.config.entries import Fallback
 from router.config.exclusions import Exclusion
 from router.decision import planner, stand_ins
@@ -47,7 +47,7 @@ class Decision(Struct, frozen=True):
     stands_in_for: Endpoint | None = None  # which the unit drew first, and whose breaker is open
     ended: EndedDraw | None = None  # the unit's draw before, which ended here
     replaces: bool = False  # a draw whose endpoint is gone, or was named by an alarm
-    first_step: Step | None = None  # of a stand-in: by which its unit drew first
+    first_step: Step | None = None  # of a stand-in: by which its unit drew first, and its side
 
     @property
     def assigned_by(self) -> Step | None:
@@ -228,10 +228,12 @@ class Decider:
             given = _given(context, plan)
             found = await self._claim(context, key, given, instead_of=found)
             if found is None or found == given:
-                return _relieved(context, plan, self._nonces.take(), None, endpoint, held.step)
+                nonce, step = self._nonces.take(), held.step
+                return Decision(context, plan, nonce, None, endpoint, first_step=step)
             substitute = self._standing(context, found) or plan.drawn
         plan = self._follow(context, found, substitute)
-        return _relieved(context, plan, self._nonces.take(), found, endpoint, held.step)
+        nonce, step = self._nonces.take(), held.step
+        return Decision(context, plan, nonce, found, endpoint, first_step=step)
 
     async def _claim(
         self,
@@ -347,18 +349,6 @@ class Decider:
 def _may_relieve(context: CallContext) -> bool:
     """Return whether a stand-in may be drawn: in a locked app, only if it says `fallback: any`."""
     return not context.is_locked or context.route.fallback is Fallback.ANY
-
-
-def _relieved(
-    context: CallContext,
-    plan: Plan,
-    nonce: bytes,
-    found: StoredDraw | None,
-    endpoint: Endpoint,
-    first_step: Step,
-) -> Decision:
-    """Return the decision of a stand-in: its unit stays on the side that chance assigned it to."""
-    return Decision(context, plan, nonce, found, endpoint, first_step=first_step)
 
 
 def _given(context: CallContext, plan: Plan) -> StoredDraw:

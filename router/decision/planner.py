@@ -11,9 +11,10 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from bandit.assignment import law_under, numbers_under, step_under
-from bandit.draws import LEARNING, Draw, Law, Step, Table, Uniforms, draw, propensities
+from bandit.draws import LEARNING, Draw, Law, Table, Uniforms, draw, propensities
 from bandit.limits import Limit
 from bandit.pacing import with_price
+from bandit.steps import Step
 from bandit.utility import Objective
 from router.beliefs.beliefs import Beliefs
 from router.config.entries import Fallback
@@ -186,10 +187,8 @@ def _drawn(
         law = replace(law, challengers=())  # nor where the choice may not serve
     mask, relaxed = drawn_within(eligibility, beliefs, category, inside.mask)
     mask = without(mask, route.barred) if route.barred else mask
-    assigned = None
-    if explore and route.assignment is not None:
-        members = catalog.group_members
-        assigned = law_under(route.assignment, law, lambda g: any(mask[a] for a in members[g]))
+    side, members = route.assignment if explore else None, catalog.group_members
+    assigned = law_under(side, law, lambda g: any(mask[a] for a in members[g]))
     if assigned is not None:
         law, numbers = assigned, numbers_under(numbers)
     table = beliefs.table(category, objective_of(route, beliefs, category), law, mask)
@@ -197,8 +196,8 @@ def _drawn(
         law = without_exploring(law, table)
     given: Draw = draw(law, table, numbers)
     drawing, step = Drawing(law, table, mask), given.step
-    if assigned is not None and route.assignment is not None:
-        step = step_under(route.assignment, step)
+    if assigned is not None and side is not None:
+        step = step_under(side, step)
     drawn, p = catalog.endpoints[given.arm], given.propensity
     return Plan(route, category, eligibility, drawn, p, step, beliefs, drawing, relaxed)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from bandit.draws import Step
+from bandit.steps import Step
 from router.config.strategies import Exchangeable
 from router.decision.decide import Decision
 from router.decision.planner import Plan, server_of

@@ -15,7 +15,7 @@ from itertools import product
 
 from msgspec import Struct
 
-from bandit.draws import Step
+from bandit.steps import Step
 from router.decision.store_line import LateWrites, StoreLine
 from telemetry import conversations, keys
 from telemetry.packed import Command

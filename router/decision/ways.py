@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from bandit.draws import Step
+from bandit.steps import Step
 from router.decision.decide import Decision
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from bandit.draws import Step
-from bandit.steps import CONTROL, TREATED
+from bandit.steps import CONTROL, TREATED, Step
 from router.decision.decide import Decision
 from router.decision.planner import Plan
 from router.decision.shared_draws import DrawEnding

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from bandit.draws import Step
+from bandit.steps import Step
 from router.decision.reasons import Reason
 from router.explain.kept import Parts
 from router.explain.rows import NONCE_BYTES, UNIT_BYTES, DecisionRow

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from datetime import UTC, datetime
-
 from bandit.report import ChangeKind
 from router.beliefs.trials import undo_of
 from telemetry import changes, keys
 from telemetry.changes import ChangeRecord, change_id
-from telemetry.damaged import DAMAGED
+from telemetry.dates import utc_day
 from telemetry.store import Client
-from telemetry.trials import Trial, TrialState, parse_trial
+from telemetry.trials import Trial, TrialState, look, read_trials
 
 FIELD = "trial:"
 """The state of a trial that was told, by its id."""
@@ -22,6 +19,7 @@ class TrialEvents:
 
     def __init__(self) -> None:
         self._told: dict[str, bytes] | None = None  # by field: as it lies in the store
+        self._version: bytes | None = None  # of the trials that all were told of
 
     def settle(self, client: Client) -> list[ChangeRecord]:
         """Tell which trials began or ended since the last look; return what was told here.
@@ -29,10 +27,13 @@ class TrialEvents:
         Raises:
             redis.RedisError, OSError: the store is away; it is told at a later look.
         """
+        version = look(client)
+        if version == self._version:
+            return []
         if self._told is None:
             known = changes.read_known(client)
             self._told = {f: state for f, state in known.items() if f.startswith(FIELD)}
-        trials = _read(client)
+        trials = read_trials(client).values()
         told = []
         for trial in trials:
             field, state = f"{FIELD}{trial.id}", trial.state.value.encode()
@@ -49,6 +50,7 @@ class TrialEvents:
         if gone:
             client.hdel(keys.CHANGES_KNOWN, *gone)
             self._told = {f: state for f, state in self._told.items() if f not in gone}
+        self._version = version
         return told
 
 
@@ -72,18 +74,10 @@ def _text(trial: Trial) -> str:
     pair = f"{who} against {trial.incumbent or 'the incumbents'}"
     match trial.state:
         case TrialState.RUNNING:
-            until = datetime.fromtimestamp(trial.ends_ms / 1000, UTC).date().isoformat()
+            until = utc_day(trial.ends_ms)
             return f"a trial began: {pair}, half of the sessions each, until {until}"
         case TrialState.WON:
             return f"a trial ended with a gain: {pair}"
         case TrialState.ENDED:
             back = "; the incumbent has the traffic" if trial.auto_pin else ""
             return f"a trial ended: {pair}{back}"
-
-
-def _read(client: Client) -> list[Trial]:
-    found = []
-    for name, value in client.hgetall(keys.TRIALS).items():
-        with suppress(*DAMAGED):  # choices go by them, and say so in the log
-            found.append(parse_trial(name, value))
-    return found

@@ -18,6 +18,8 @@
 - `gauges`: what is measured of the process as it stands
 - `endpoints`: how the endpoints are doing, as rows and as gauges
 - `exploring`: how the ceilings of exploring stand, as rows and as lines
+- `query`: the fields of a query
+- `desks`: what desks that ask the store have in common
 - `ledger_wish`: what the ledger is asked, as it was written
 - `page_wish`: what the page is asked, as it was written
 - `narrowed`: what is believed, of what is asked alone

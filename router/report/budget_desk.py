@@ -10,12 +10,11 @@ from typing import Any
 from router.beliefs.beliefs import Beliefs
 from router.budgets.watch import BudgetWatch
 from router.config.compiled import Configuration
-from router.errors import RequestRejected
 from router.net.asgi import Exchange
 from router.policy.callers import Keys
 from router.report.budgets import ANYBODY, AccountRow, Only, read_budgets
+from router.report.desks import store_away
 from telemetry.store import Address, StoreErrors, connect
-from telemetry.trouble import trouble_of
 
 TIMEOUT_S = 5.0
 AT_ONCE = 1
@@ -49,8 +48,7 @@ class BudgetDesk:
                 now_s = self._watch.now_s()
                 table = read_budgets(client, configuration, now_s=now_s, only=only)
         except StoreErrors as error:
-            message = f"the store: {trouble_of(error).shown}; try again"
-            raise RequestRejected("store_away", message) from None
+            raise store_away(error) from None
         return table.as_json() | {"budgets": [self._row(row) for row in table.rows]}
 
     def _row(self, row: AccountRow) -> dict[str, Any]:

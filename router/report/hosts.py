@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any
 
 from router.beliefs.beliefs import Beliefs
 from router.beliefs.splits import WORSE, compare_hosts
+from telemetry.dates import utc_minute
 
 
 def host_rows(beliefs: Beliefs) -> list[dict[str, Any]]:
@@ -43,7 +43,7 @@ def split_lines(splits: list[dict[str, Any]]) -> list[str]:
     """Return a line for each host that was split off: when, from whom, and by what evidence."""
     return [
         f"{split['endpoint']} was split off from {', '.join(split['others'])} "
-        f"{datetime.fromtimestamp(split['at_ms'] / 1000, UTC):%Y-%m-%d %H:%M UTC}: "
+        f"{utc_minute(split['at_ms'])}: "
         f"{_evidence(split)}; `equivalent: true` undoes it"
         for split in splits
     ]

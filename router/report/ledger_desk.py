@@ -21,12 +21,12 @@ from router.config.compiled import Configuration
 from router.errors import RequestRejected
 from router.net.asgi import Exchange
 from router.policy.callers import Keys
+from router.report.desks import store_away
 from router.report.ledger import answer
 from router.report.ledger_wish import LedgerWish, wish_in
 from router.report.price_truth import PriceDoubt, announce, doubts_about, find_doubts
 from telemetry.numbers import brief
 from telemetry.store import Address, Client, StoreErrors, connect
-from telemetry.trouble import trouble_of
 
 log = structlog.get_logger()
 
@@ -100,8 +100,7 @@ class LedgerDesk:
                     found.alarms = [one.as_json() for one in doubts]
                 return found.as_json()
         except StoreErrors as error:
-            message = f"the store: {trouble_of(error).shown}; try again"
-            raise RequestRejected("store_away", message) from None
+            raise store_away(error) from None
 
     def _doubts(self, client: Client, configuration: Configuration) -> list[PriceDoubt]:
         """Return the prices that are in doubt, as of a few minutes ago."""

@@ -8,18 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
-from urllib.parse import parse_qsl
 from zoneinfo import ZoneInfo
 
-from router.config.named import did_you_mean
 from router.errors import RequestRejected
+from router.report.query import fields_of, refused
 from telemetry.ledger_questions import ASKABLE, TIMES, Dimension, first_of, month_of
-from telemetry.numbers import brief
 
 FIELDS = ("since", "until", "month", "by", "zone", "app", "user", "tag", "limit")
 MOST_CHARACTERS = 300
 """Of a value: names of users are the longest, and shorter."""
-MOST_QUERY = 3000
 MOST_DIMENSIONS = 4
 USUAL_DAYS = 30
 USUAL_LIMIT, MOST_LIMIT = 1000, 10_000
@@ -47,16 +44,7 @@ def wish_in(query: bytes, *, now_s: float) -> LedgerWish:
     Raises:
         RequestRejected: something of it cannot be meant; names field, value and fix.
     """
-    if len(query) > MOST_QUERY:
-        raise _refused("the query", f"{len(query)} bytes", f"send {MOST_QUERY} at most")
-    given: dict[str, str] = {}
-    for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
-        if name not in FIELDS:
-            raise _refused("the query", name, f"no such field{did_you_mean(name, list(FIELDS))}")
-        if name in given:
-            raise _refused(name, value, "there twice; send it once")
-        given[name] = value
-    return read_wish(given, now_s=now_s)
+    return read_wish(fields_of(query, FIELDS), now_s=now_s)
 
 
 def read_wish(given: Mapping[str, str], *, now_s: float, limit: int = USUAL_LIMIT) -> LedgerWish:
@@ -167,8 +155,7 @@ def _limit(written: str) -> int:
 
 
 def _refused(field: str, value: str, fix: str) -> RequestRejected:
-    param = field if field in FIELDS else None
-    return RequestRejected("invalid_request", f"{field}: {brief(value)}: {fix}", param=param)
+    return refused(field, value, fix, FIELDS)
 
 
 def iso(ms: int, zone: ZoneInfo) -> str:

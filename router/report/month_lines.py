@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 from bandit.report import ChangeKind, Page, TaskLine
 from router.report.page_lines import money, trouble_lines
-from router.report.sentences import at, signals_line
+from router.report.sentences import signals_line
 from router.report.terminal_text import WIDTH, columns, widest, wrapped
+from telemetry.dates import utc_minute
 
 MOST_TASKS, MOST_CHANGES, MOST_BUDGETS, MOST_TROUBLES = 12, 8, 8, 4
 NOTHING = "no change of who serves"
@@ -27,7 +28,7 @@ TOLD = {
 def month_lines(page: Page, *, width: int = WIDTH) -> list[str]:
     """Return the page of a month, as lines."""
     sections = [
-        [*wrapped(f"Language models: {page.scope} (as of {at(page.at_ms)})", width=width)],
+        [*wrapped(f"Language models: {page.scope} (as of {utc_minute(page.at_ms)})", width=width)],
         ["Is it worth it?", *_verdicts(page, width)],
         ["What did it cost?", *_costs(page, width)],
         ["By task, the dearest first", *_tasks(page.tasks, width)] if page.tasks else [],
@@ -100,7 +101,7 @@ def _changes(page: Page, width: int) -> list[str]:
     lines = wrapped(", ".join(told) or NOTHING, width=width, first="  ", indent="  ")
     for one in page.changes:
         if one.kind is ChangeKind.RELEASE and len(lines) < MOST_CHANGES:
-            when = at(one.at_ms)[:10]
+            when = utc_minute(one.at_ms)[:10]
             text = f"{when} {one.subject}: {one.text}"
             lines += wrapped(text, width=width, first="  ", indent="    ", most=2)
     return lines

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 from router.report.budget_lines import budget_lines
@@ -16,6 +15,7 @@ from router.report.profiles import profile_lines
 from router.report.prompts import prompt_lines
 from router.report.savings_lines import savings_lines
 from router.report.suggestions import suggestion_lines
+from telemetry.dates import utc_minute
 from telemetry.memory import MemoryUse
 from telemetry.reader import RaterCounts
 
@@ -64,7 +64,7 @@ def rater_lines(raters: RaterCounts) -> list[str]:
 
 def memory_line(use: MemoryUse) -> str:
     """Return the line that says what takes the store's memory, as of when."""
-    return f"the store's memory ({_at(use.at_ms)}): {use.shown}; young: {use.young_hours} h"
+    return f"the store's memory ({utc_minute(use.at_ms)}): {use.shown}; young: {use.young_hours} h"
 
 
 def refused_line(configuration: dict[str, Any] | None) -> str:
@@ -76,8 +76,8 @@ def refused_line(configuration: dict[str, Any] | None) -> str:
     more = [f"and {n - len(errors)} more"] if n > len(errors) else []
     return "\n  ".join(
         [
-            f"{configuration['file']} is refused since {_at(refused['at_ms'])}; "
-            f"in force is what it held {_at(configuration['since_ms'])}; "
+            f"{configuration['file']} is refused since {utc_minute(refused['at_ms'])}; "
+            f"in force is what it held {utc_minute(configuration['since_ms'])}; "
             f"{n} error{'s' if n > 1 else ''}:",
             *errors,
             *more,
@@ -112,7 +112,7 @@ def _release(last: dict[str, Any]) -> str:
     odds = "" if last["p_better"] is None else f" with P = {last['p_better']:.3f}"
     labels = ", ".join(f"{app} {n}" for app, n in last["labels"].items()) or "nobody's"
     return (
-        f"{_at(last['at_ms'])} from {last['before']} to {last['after']}: "
+        f"{utc_minute(last['at_ms'])} from {last['before']} to {last['after']}: "
         f"{last['reason']}{odds}, on labels: {labels}"
     )
 
@@ -120,13 +120,9 @@ def _release(last: dict[str, Any]) -> str:
 def alarm_lines(alarms: list[dict[str, Any]]) -> list[str]:
     """Return a line for each endpoint that changed: when, how far, and by what evidence."""
     return [
-        f"{alarm['endpoint']} {CHANGED[alarm['kind']]} {_at(alarm['at_ms'])}: "
-        f"{alarm['labels']:.0f} labels since {_at(alarm['since_ms'])}, "
+        f"{alarm['endpoint']} {CHANGED[alarm['kind']]} {utc_minute(alarm['at_ms'])}: "
+        f"{alarm['labels']:.0f} labels since {utc_minute(alarm['since_ms'])}, "
         f"{alarm['mean_residual']:+.1f} sd from what was expected; rewards × {alarm['factor']:.2f}"
         + (", watched for a recovery" if alarm["suspect"] else "")
         for alarm in alarms
     ]
-
-
-def _at(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -46,10 +46,10 @@ from router.report.page_troubles import (
 from router.report.page_wish import PageWish
 from router.report.period import LineKey, Period, read_period
 from router.report.savings import NOTHING
-from router.report.sentences import at
 from router.report.task_lines import Gathered, task_lines
 from router.report.told_trials import read_told
 from router.report.trial_troubles import trial_troubles
+from telemetry.dates import utc_minute
 from telemetry.memory import MemoryUse
 from telemetry.routers import RouterPresence, read_routers
 from telemetry.store import Client
@@ -163,7 +163,7 @@ def _nothing(text: str, advice: str, at_ms: int) -> VerdictLine:
 
 
 def _off_line(switch: Switch) -> VerdictLine:
-    since = f" since {at(switch.off_since_ms)}" if switch.off_since_ms else ""
+    since = f" since {utc_minute(switch.off_since_ms)}" if switch.off_since_ms else ""
     places = " and ".join(SAID_IN[place] for place in switch.said_in)
     said = f" (said in {places})" if places else ""
     text = f"Routing is off{since}{said}: every call goes to your incumbent."

@@ -15,10 +15,10 @@ from bandit.report import ChangeKind, ChangeLine
 from router.beliefs.release_log import reason_of, undo_of
 from router.beliefs.trials import undo_of as undo_of_trial
 from router.report.page_wish import PageWish
-from router.report.sentences import day
 from telemetry import keys
 from telemetry.changes import ChangeRecord, read_changes
 from telemetry.damaged import DAMAGED, object_of
+from telemetry.dates import utc_day
 from telemetry.store import Client
 from telemetry.trials import Trial, TrialState
 
@@ -170,7 +170,7 @@ def alarm_line(told: Told) -> ChangeLine | None:
     subject = str(told.get("endpoint") or told.get("task") or "")
     if kind in ALARMS:
         text = f"{ALARMS[kind]}: rewards × {told['factor']:.2f} of what was expected"
-        since = f"{told['labels']:.0f} labels since {day(told['since_ms'])}"
+        since = f"{told['labels']:.0f} labels since {utc_day(told['since_ms'])}"
         reason = f"{told['mean_residual']:+.1f} sd on {since}"
         return ChangeLine(at_ms, ChangeKind.DRIFT, subject, text, reason)
     if kind == "split":
@@ -219,7 +219,7 @@ def trial_lines(trial: Trial) -> Iterator[ChangeLine]:
         trial.began_ms,
         ChangeKind.TRIAL,
         subject,
-        f"{trial.incumbent} against {who} at ½ each until {day(trial.ends_ms)}",
+        f"{trial.incumbent} against {who} at ½ each until {utc_day(trial.ends_ms)}",
         "",
         undo_of_trial(trial) if runs else "",
         trial.id,

@@ -20,8 +20,9 @@ from bandit.report import (
     TaskLine,
     VerdictLine,
 )
-from router.report.sentences import at, signals_line
+from router.report.sentences import signals_line
 from router.report.terminal_text import WIDTH, columns, widest, wrapped
+from telemetry.dates import utc_minute
 
 MOST_LINES = 40
 UNKNOWN = "–"
@@ -105,7 +106,7 @@ def _lines(page: Page, most: Most, width: int) -> list[str]:
 def _head(page: Page, most: Most, width: int) -> list[str]:
     is_said = any(line.text.startswith(OFF) for line in page.sentences)
     off = f"{OFF.upper()}: incumbents serve everything until `pointsman on`"
-    lines = wrapped(f"pointsman: {page.scope}, to {at(page.at_ms)}", width=width, most=1)
+    lines = wrapped(f"pointsman: {page.scope}, to {utc_minute(page.at_ms)}", width=width, most=1)
     lines += wrapped(off, width=width) if page.is_off and not is_said else []
     for note in page.notes[: most.notes]:
         lines += wrapped(note, width=width, indent="  ", most=2)
@@ -287,7 +288,7 @@ def _health(page: Page, most: Most, width: int) -> list[str]:
 
 def trouble_lines(one: PageTrouble, most: int, width: int) -> list[str]:
     """Return what needs attention, since when, and what to do."""
-    since = f" since {at(one.since_ms)}" if one.since_ms else ""
+    since = f" since {utc_minute(one.since_ms)}" if one.since_ms else ""
     fix = f"; {one.fix}" if one.fix else ""
     mark = "! " if one.is_urgent else "- "
     return wrapped(f"{mark}{one.text}{since}{fix}", width=width, indent="  ", most=most)

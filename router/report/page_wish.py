@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from urllib.parse import parse_qsl
 
 from router.config.compiled import Configuration
 from router.config.levels import parent_of
 from router.config.named import did_you_mean
 from router.errors import RequestRejected
-from router.report.ledger_wish import MOST_QUERY, LedgerWish, iso, read_wish, since_of_days
-from telemetry.numbers import brief
+from router.report.ledger_wish import LedgerWish, iso, read_wish, since_of_days
+from router.report.query import fields_of, refused
 
 FIELDS = ("since", "task", "role", "app", "strategy", "month")
 USUAL_DAYS, MOST_DAYS = 7, 3660
@@ -112,16 +111,7 @@ def page_wish_in(query: bytes, *, now_s: float) -> PageWish:
     Raises:
         RequestRejected: as `page_wish`; or a field is unknown, or there twice.
     """
-    if len(query) > MOST_QUERY:
-        raise _refused("the query", f"{len(query)} bytes", f"send {MOST_QUERY} at most")
-    given: dict[str, str | None] = {}
-    for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
-        if name not in FIELDS:
-            raise _refused("the query", name, f"no such field{did_you_mean(name, list(FIELDS))}")
-        if name in given:
-            raise _refused(name, value, "there twice; send it once")
-        given[name] = value
-    return page_wish(given, now_s=now_s)
+    return page_wish(fields_of(query, FIELDS), now_s=now_s)
 
 
 def require_known(wish: PageWish, configuration: Configuration) -> None:
@@ -143,5 +133,4 @@ def require_known(wish: PageWish, configuration: Configuration) -> None:
 
 
 def _refused(field: str, value: str, fix: str) -> RequestRejected:
-    param = field if field in FIELDS else None
-    return RequestRejected("invalid_request", f"{field}: {brief(value)}: {fix}", param=param)
+    return refused(field, value, fix, FIELDS)

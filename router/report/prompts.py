@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
+
+from telemetry.dates import utc_minute
 
 
 def prompt_lines(rows: list[dict[str, Any]]) -> list[str]:
@@ -14,7 +15,7 @@ def prompt_lines(rows: list[dict[str, Any]]) -> list[str]:
     """
     return [
         f"{row['task']} has a new prompt since "
-        f"{datetime.fromtimestamp(row['at_ms'] / 1000, UTC):%Y-%m-%d %H:%M UTC}: "
+        f"{utc_minute(row['at_ms'])}: "
         f"{row['prompt']} instead of {row['before']}, named by {row['app']}; "
         f"labels of before count for {_counts(row['observations'])}"
         for row in rows

@@ -17,11 +17,11 @@ from router.config.compiled import App
 from router.errors import RequestRejected
 from router.net.asgi import Exchange
 from router.policy.callers import Keys
+from router.report.desks import store_away
 from router.report.gather import Report
 from router.report.page_wish import PageWish, page_wish_in, require_known
 from telemetry.numbers import brief
 from telemetry.store import StoreErrors
-from telemetry.trouble import trouble_of
 
 ReportOf = Callable[[Beliefs, PageWish, App | None], Report]
 """Makes a report; whose app's own, or everybody's. It waits for the store, and may raise
@@ -56,8 +56,7 @@ class ReportDesk:
         try:
             report = self._report_of(beliefs, wish, own)
         except StoreErrors as error:
-            message = f"the store: {trouble_of(error).shown}; try again"
-            raise RequestRejected("store_away", message) from None
+            raise store_away(error) from None
         return report.as_json() if own is None else report.page_json()
 
 

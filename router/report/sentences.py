@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
+from bandit.compared import Measure
 from bandit.report import Signal
-from bandit.verdict import Basis, Difference, Measure, Verdict, VerdictKind
+from bandit.verdict import Basis, Difference, Verdict, VerdictKind
+from telemetry.dates import utc_day
 
 MOST_SIGNALS = 3
 """Of these the most numerous are named."""
@@ -39,7 +40,7 @@ def sentence(verdict: Verdict, of: ComparedNames) -> str:
 def clause(verdict: Verdict, of: ComparedNames) -> str:
     """Return it as a few words beside a task: which verdict, and by what."""
     by = "hold-out" if verdict.basis is Basis.HOLDOUT else "trial"
-    ended = f" of {day(verdict.ended_ms)}" if verdict.ended_ms else ""
+    ended = f" of {utc_day(verdict.ended_ms)}" if verdict.ended_ms else ""
     match verdict.kind:
         case VerdictKind.KEEP:
             return f"{by}{ended}: not worth it, keep {of.incumbent}"
@@ -78,16 +79,6 @@ def signals_line(signals: Sequence[Signal]) -> str:
     if not named:
         return ""
     return "by " + (f"{', '.join(named[:-1])} and {named[-1]}" if len(named) > 1 else named[0])
-
-
-def day(ms: int) -> str:
-    """Return a day of UTC."""
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d")
-
-
-def at(ms: int) -> str:
-    """Return a moment in UTC."""
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _where(of: ComparedNames) -> str:
@@ -133,7 +124,7 @@ def _basis(verdict: Verdict, units: str) -> str:
     if verdict.basis is Basis.NOTHING:
         return ""
     by = "hold-out" if verdict.basis is Basis.HOLDOUT else "trial"
-    ended = f" that ended {day(verdict.ended_ms)}" if verdict.ended_ms else ""
+    ended = f" that ended {utc_day(verdict.ended_ms)}" if verdict.ended_ms else ""
     return f" ({by}{ended}: {treated:,} {units} against {control:,})"
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 from router.beliefs.served import Imprint, Served, ServedModels, is_other_model
 from router.endpoints.catalog import Catalog, Endpoint
+from telemetry.dates import utc_minute
 
 LATELY_MS = 7 * 86_400_000
 """What changed is told for a week, and which other model answered in it."""
@@ -66,7 +66,8 @@ def _others(row: dict[str, Any], since_ms: int) -> Iterator[str]:
         if one["is_other"] and one["last_ms"] >= since_ms:
             yield (
                 f"{row['endpoint']}: served as {one['name']} instead of {row['asked']} since "
-                f"{_at(one['since_ms'])}, {one['share']:.1%} of calls, last {_at(one['last_ms'])}"
+                f"{utc_minute(one['since_ms'])}, {one['share']:.1%} of calls, "
+                f"last {utc_minute(one['last_ms'])}"
             )
 
 
@@ -78,10 +79,6 @@ def _changes(row: dict[str, Any], since_ms: int) -> Iterator[str]:
         if len(found) > 1 and row["is_checked"] and shown[found[-1]]["since_ms"] >= since_ms:
             now = shown[found[-1]]
             yield (
-                f"{row['endpoint']}: {what} {found[-1]} since {_at(now['since_ms'])}, "
+                f"{row['endpoint']}: {what} {found[-1]} since {utc_minute(now['since_ms'])}, "
                 f"{now['share']:.1%} of calls; {len(found)} known, the one before is {found[-2]}"
             )
-
-
-def _at(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -29,8 +29,9 @@ from router.policy.standing import PolicyTable
 from router.report.comparisons import TrialComparison, of_line
 from router.report.page_wish import PageWish
 from router.report.period import LineKey, Period, PeriodSpend
-from router.report.sentences import ComparedNames, clause, day
+from router.report.sentences import ComparedNames, clause
 from router.report.views import report_rows
+from telemetry.dates import utc_day
 from telemetry.trials import TrialState
 
 OBSERVES = "the app only observes"
@@ -178,7 +179,7 @@ def _why_pinned(
     if compared is not None and compared.trial.auto_pin:
         trial = compared.trial
         if trial.state is TrialState.ENDED:
-            return f"the trial of {day(trial.began_ms)} ended without a gain"
+            return f"the trial of {utc_day(trial.began_ms)} ended without a gain"
     return ""
 
 
@@ -232,14 +233,14 @@ def _moved(choice: Choice | None) -> str:
     if choice is None or choice["current"] == choice["incumbent"]:
         return ""
     last = choice["last_release"]
-    return f"released {day(last['at_ms'])}: {last['reason']}" if last else "by a release"
+    return f"released {utc_day(last['at_ms'])}: {last['reason']}" if last else "by a release"
 
 
 def _note(
     gathered: Gathered, key: LineKey, choice: Choice | None, compared: TrialComparison | None
 ) -> str:
     if compared is not None and compared.trial.state is TrialState.RUNNING:
-        return f"a trial runs until {day(compared.trial.ends_ms)}"
+        return f"a trial runs until {utc_day(compared.trial.ends_ms)}"
     if key in gathered.proposals:
         return gathered.proposals[key]
     if choice is None:

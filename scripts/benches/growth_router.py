@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bandit.draws import Step
+from bandit.steps import Step
 from router.decision.draws import Draws
 from router.decision.shared_draws import StoredDraw
 from router.decision.units import SESSION_S, Unit

@@ -16,7 +16,7 @@ import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
-from bandit.draws import Step
+from bandit.steps import Step
 from router.decision.draws import MAX_UNITS, Draws
 from router.decision.shared_draws import STORED, StoredDraw
 from router.decision.stored_ids import MAX_KNOWN, StoredIds

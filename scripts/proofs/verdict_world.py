@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.verdict import COMPARED, N_BUCKETS
+from bandit.compared import COMPARED, N_BUCKETS
 from telemetry.recorded import Recorded
 
 DAYS = 14

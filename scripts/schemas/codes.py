@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bandit.draws import Step
+from bandit.steps import Step
 from router.config.exclusions import BINDING, EXCLUSIONS_VERSION, POLICY, Exclusion
 from router.config.rules import Level
 from router.decision.reasons import REASONS_VERSION, Reason

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bandit.draws import Step
+from bandit.steps import Step
 from router.config.budgets import BudgetSpan, BudgetUnit, OnSpent
 from router.config.entries import Fallback, Mode
 from router.decision.preview import Side
