@@ -6,6 +6,7 @@
 - `held`: troubles in the store: when they began, and when the last router had none any more
 - `events`: which endpoints, prices, words of the switch and allowances are news to the store
 - `trials`: which trials began or ended
+- `looking`: how a thread looks at the store again and again
 - `chronicle`: the thread that looks for all of it
 - `notice`: releases, alarms and other changes as one shape
 - `backlog`: which notices wait for a receiver, and how far it is

@@ -12,7 +12,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, suppress
 
 import structlog
 
@@ -24,20 +23,19 @@ from router.config.budgets import EACH
 from router.endpoints.health import Health
 from router.notices.events import IN_FORCE, ListedEvents, RoomEvents, SwitchEvents
 from router.notices.held import LEFT_AFTER_S, HeldTroubles
+from router.notices.looking import look_until
 from router.notices.presence import presence_of, router_name
 from router.notices.trials import TrialEvents
 from router.notices.troubles import SeenTroubles
 from telemetry import changes, keys, routers
 from telemetry.changes import ChangeRecord, change_id
 from telemetry.routers import SAID_EVERY_S, RouterPresence, RouterTrouble
-from telemetry.store import Address, Client, StoreErrors, connect
+from telemetry.store import Address, Client
 
 log = structlog.get_logger()
 
 LOOK_EVERY_S = 1.0
 SWEEP_EVERY_S = 60.0
-AWAY_S = 5.0
-TIMEOUT_S = 1.0
 MAX_WAITING = 100
 """Warnings of budgets that the store was not told; the oldest make room."""
 WARNED = frozenset({ChangeKind.OUTAGE, ChangeKind.GONE, ChangeKind.BUDGET, ChangeKind.SUSPENDED})
@@ -140,19 +138,18 @@ class Chronicle:
         self._sweep_at = now + SWEEP_EVERY_S
 
     def _run(self) -> None:
-        with closing(connect(self._address, timeout_s=TIMEOUT_S)) as client:
-            rest_s = LOOK_EVERY_S
-            while not self._stop.wait(rest_s):
-                rest_s = LOOK_EVERY_S
-                try:
-                    self.look(client)
-                except StoreErrors:  # the writer says so
-                    rest_s = AWAY_S
-                except Exception as error:  # whatever it is, the next look may go well
-                    log.error("changes could not be looked at", error=type(error).__name__)
-                    rest_s = AWAY_S
-            with suppress(*StoreErrors):
-                routers.leave(client, self.name)
+        look_until(
+            self._stop,
+            self._address,
+            self._look_and_rest,
+            lambda client: routers.leave(client, self.name),
+            rest_s=LOOK_EVERY_S,
+            failed="changes could not be looked at",
+        )
+
+    def _look_and_rest(self, client: Client) -> float:
+        self.look(client)
+        return LOOK_EVERY_S
 
 
 class _Routers(Iterable[RouterPresence]):

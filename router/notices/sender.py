@@ -10,25 +10,23 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing, suppress
 
 import structlog
 
 from router.config.notices import NoticesEntry, Receiver
 from router.notices.backlog import Backlog, WaitingNotice
+from router.notices.looking import look_until
 from router.notices.webhook import Delivery, send
 from telemetry.routers import RouterTrouble
-from telemetry.store import Address, Client, StoreErrors, connect
+from telemetry.store import Address, Client
 
 log = structlog.get_logger()
 
 LOOK_EVERY_S = 2.0
-AWAY_S = 5.0
 FIRST_REST_S = 1.0
 LONGEST_REST_S = 60.0
 TRIED_S = 3600.0
 """After an event: later it is no news."""
-TIMEOUT_S = 1.0
 
 
 class NoticeSender:
@@ -140,16 +138,16 @@ class NoticeSender:
         self._failing_ms, self._why = self._failing_ms or self._now_ms(), why
 
     def _run(self) -> None:
-        with closing(connect(self._address, timeout_s=TIMEOUT_S)) as client:
-            rest_s = LOOK_EVERY_S
-            while not self._stop.wait(rest_s):
-                try:
-                    rest_s = self.look(client)
-                except StoreErrors:  # the writer says so
-                    rest_s = AWAY_S
-                except Exception as error:  # whatever it is, the next look may go well
-                    log.error("notices could not be sent", error=type(error).__name__)
-                    rest_s = AWAY_S
-            if self._backlog is not None:
-                with suppress(*StoreErrors):
-                    self._backlog.leave()
+        look_until(
+            self._stop,
+            self._address,
+            self.look,
+            self._leave,
+            rest_s=LOOK_EVERY_S,
+            failed="notices could not be sent",
+        )
+
+    def _leave(self, client: Client) -> None:
+        """Let another router send, without waiting for this one's lease to end."""
+        if self._backlog is not None:
+            self._backlog.leave()
