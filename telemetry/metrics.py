@@ -16,6 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from telemetry.journal import Dropped
+from telemetry.pacer import cpu_seconds_by_loop
 
 SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 """Buckets of the OpenTelemetry GenAI convention for operation durations."""
@@ -169,6 +170,10 @@ class Exposition(Collector):
         decide = HistogramMetricFamily("router_decide_seconds", "From body to plan.")
         decide.add_metric([], m.decide_s.buckets(), m.decide_s.total)
         yield decide
+        loops = CounterMetricFamily("router_loop_cpu_seconds", "CPU by loop.", labels=["loop"])
+        for loop, seconds in cpu_seconds_by_loop().items():
+            loops.add_metric([loop], seconds)
+        yield loops
         for name, (what, value) in self._gauges().items():
             yield GaugeMetricFamily(name, what, value=value)
         for gauge in self._endpoint_gauges():

@@ -9,10 +9,12 @@ rationed, and a full round is followed by the next at once.
 from __future__ import annotations
 
 import math
+import re
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 SHARE = 0.02
 """Of a core, that the fixed cost of a loop's rounds may take."""
@@ -24,6 +26,8 @@ RATE_S = 0.5
 RISE = 0.02
 """By how much of the difference the fixed cost is believed to have risen, a round. It falls at
 once: the cheapest of the last fifty rounds or so had next to nothing to do but its fixed part."""
+POOLED = re.compile(r"[-_]\d+( \(.*\))?$")
+"""What tells threads of one pool apart, or those that nobody named."""
 
 
 @dataclass(slots=True)
@@ -85,3 +89,22 @@ class Bell:
     def wait(self, at_most_s: float) -> bool:
         """Sleep until it rings; return whether it did."""
         return self._event.wait(at_most_s)
+
+
+def cpu_seconds_by_loop() -> dict[str, float]:
+    """Return the CPU seconds that each thread of this process took so far, by its name.
+
+    The kernel counts them, so that no loop spends anything on it: whatever a thread does is in it,
+    its start as well. Threads of one pool count together, under its name. Where the kernel does not
+    say, as outside of Linux, there are none.
+    """
+    found: dict[str, float] = {}
+    for thread in threading.enumerate():
+        try:
+            told = Path(f"/proc/self/task/{thread.native_id}/schedstat").read_bytes()
+            seconds = int(told.split()[0]) / 1e9
+        except (OSError, ValueError, IndexError):
+            continue  # it has ended, or nobody counts
+        name = POOLED.sub("", thread.name)
+        found[name] = found.get(name, 0.0) + seconds
+    return found

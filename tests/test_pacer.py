@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from telemetry.pacer import BUSY, BUSY_EVENTS_PER_S, SHARE, Bell, Pacer
+from telemetry.metrics import Exposition, Metrics
+from telemetry.pacer import BUSY, BUSY_EVENTS_PER_S, SHARE, Bell, Pacer, cpu_seconds_by_loop
 
 MOST_S = 0.1
 
@@ -87,3 +88,29 @@ def test_a_bell_wakes_who_sleeps_and_is_not_lost_on_who_is_about_to() -> None:
     assert bell.wait(0)
     bell.reset()
     assert not bell.wait(0)
+
+
+def test_what_each_loop_took_is_counted_under_its_threads_name() -> None:
+    done, go_on = threading.Event(), threading.Event()
+
+    def work() -> None:
+        while time.thread_time() < 0.1:
+            pass
+        done.set()
+        go_on.wait(10)
+
+    threads = [threading.Thread(target=work, name=name) for name in ("busy", "pool_0", "pool_1")]
+    for thread in threads:
+        thread.start()
+        assert done.wait(30)
+        done.clear()
+    found = cpu_seconds_by_loop()
+    text = Exposition(Metrics(), dict).text().decode()
+    go_on.set()
+    for thread in threads:
+        thread.join()
+
+    assert 0.09 < found["busy"] < 0.15
+    assert 0.18 < found["pool"] < 0.3
+    assert 'router_loop_cpu_seconds_total{loop="busy"} 0.1' in text
+    assert "busy" not in cpu_seconds_by_loop()
