@@ -18,9 +18,10 @@ from pathlib import Path
 
 SHARE = 0.02
 """Of a core, that the fixed cost of a loop's rounds may take."""
-BUSY_EVENTS_PER_S = 1000.0
+BUSY_EVENTS_PER_S, BUSIEST = 1000.0, 10.0
 BUSY = 3.0
-"""Above that rate rests are this much shorter: there each round is worth its fixed cost."""
+"""Above that rate rests are shorter, from BUSIEST times as much on by so much: there each round is
+worth its fixed cost."""
 RATE_S = 0.5
 """Seconds over which the rate of events is averaged."""
 RISE = 0.02
@@ -35,6 +36,8 @@ class Pacer:
     """Paces one loop; not for several threads."""
 
     most_s: float  # the longest rest that freshness allows below BUSY_EVENTS_PER_S
+    share: float = SHARE  # of a core, less where a round costs others as well
+    busy: float = BUSY
     clock: Callable[[], float] = time.monotonic
     cpu: Callable[[], float] = time.thread_time  # to wait for the store is no work
     fixed_s: float = math.inf  # CPU seconds of a round, whatever came
@@ -65,8 +68,14 @@ class Pacer:
         self.rate += weight * (n_events / passed_s - self.rate)
         if is_full:
             return 0.0
-        most_s = self.most_s / BUSY if self.rate > BUSY_EVENTS_PER_S else self.most_s
-        return min(self.fixed_s / SHARE, most_s)
+        return min(self.fixed_s / self.share, self._most_s())
+
+    def _most_s(self) -> float:
+        """Return the longest rest at the rate of now; it falls evenly while that grows tenfold."""
+        if self.rate <= BUSY_EVENTS_PER_S:
+            return self.most_s
+        how_busy = min(math.log(self.rate / BUSY_EVENTS_PER_S, BUSIEST), 1.0)
+        return float(self.most_s / self.busy**how_busy)
 
 
 class Bell:
