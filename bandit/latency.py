@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_ndtr, stdtr, stdtrit
 
+from bandit import margins
+
 KAPPA0 = 2.0
 ALPHA0 = 2.0
 BETA0 = 0.25
@@ -36,15 +38,17 @@ class Latency:
     beta: NDArray[np.float64]
     _bounds: dict[float, NDArray[np.float64]] = field(default_factory=dict)
 
-    def draw(self, category: int, rng: np.random.Generator, *, n_draws: int) -> NDArray[np.float64]:
-        """Return (n_draws, n_arms) draws of the expected latency in seconds."""
+    def draw(self, category: int, *, n_draws: int) -> NDArray[np.float64]:
+        """Return (n_draws, n_arms) draws of the expected latency in seconds.
+
+        The same parameters give the same draws, whatever those of other arms are.
+        """
         alpha, beta = self.alpha[category], self.beta[category]
-        shape = (n_draws, len(alpha))
-        variance = beta / rng.standard_gamma(alpha, size=shape)
-        spread = np.sqrt(variance / self.kappa[category])
-        centre = self.mean[category] + spread * rng.standard_normal(shape)
+        shapes = margins.students((category, 2), alpha, n_draws=n_draws)
+        scale = np.sqrt(beta / (alpha * self.kappa[category]))
         typical = np.minimum(beta / (alpha - 1), MAX_LOG_VARIANCE)
-        return np.asarray(np.exp(centre + typical / 2))
+        centre = self.mean[category] + typical / 2
+        return np.asarray(np.exp(centre + scale * shapes.T))
 
     @property
     def expected(self) -> NDArray[np.float64]:

@@ -90,14 +90,12 @@ class Bank:
     @cached_property
     def ok(self) -> NDArray[np.float64]:
         """(n_draws, n_arms) shares of calls that are answered."""
-        rng = np.random.default_rng([self.category, 1])
-        return self.posterior.reliability.draw(self.category, rng, n_draws=N_DRAWS)
+        return self.posterior.reliability.draw(self.category, n_draws=N_DRAWS)
 
     @cached_property
     def latency_s(self) -> NDArray[np.float64]:
         """(n_draws, n_arms) expected seconds from a call's begin to the end of its chain."""
-        rng = np.random.default_rng([self.category, 2])
-        of_answer = self.posterior.latency.draw(self.category, rng, n_draws=N_DRAWS)
+        of_answer = self.posterior.latency.draw(self.category, n_draws=N_DRAWS)
         return of_answer + self.posterior.chains.seconds[self.category] * self._luck
 
     @property

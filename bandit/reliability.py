@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaincinv
 
+from bandit import margins
+
 PRIOR_OK = 99.9
 PRIOR_FAIL = 0.1
 """An endpoint is taken to answer 999 of 1,000 calls until it shows otherwise, worth a hundred
@@ -44,28 +46,23 @@ class Reliability:
         """Posterior means of the usable share of answers, (n_categories, n_arms)."""
         return self.valid / (self.valid + self.invalid)
 
-    def draw(self, category: int, rng: np.random.Generator, *, n_draws: int) -> NDArray[np.float64]:
+    def draw(self, category: int, *, n_draws: int) -> NDArray[np.float64]:
         """Return (n_draws, n_arms) draws of the share of calls with a usable answer.
 
         An arm that never failed has nothing to draw: its share stands at the mean, above .999.
+        The same parameters give the same draws, whatever those of other arms are.
         """
-        ok, fail = self.ok[category], self.fail[category]
-        valid, invalid = self.valid[category], self.invalid[category]
-        shares = np.repeat(self.mean[category][None, :], n_draws, axis=0)
-        failed, faulty = fail > PRIOR_FAIL, invalid > 0
-        drawn = failed | faulty
-        if drawn.any():
-            size = (n_draws, int(drawn.sum()))
-            answered = np.where(
-                failed[drawn],
-                rng.beta(ok[drawn], fail[drawn], size=size),
-                (ok / (ok + fail))[drawn],
-            )
-            shares[:, drawn] = answered
-        if faulty.any():
-            size = (n_draws, int(faulty.sum()))
-            shares[:, faulty] *= rng.beta(valid[faulty], invalid[faulty], size=size)
-        return shares
+        shares = np.repeat(self.mean[category][:, None], n_draws, axis=1)
+        ok, fail, invalid = self.ok[category], self.fail[category], self.invalid[category]
+        failed, faulty = np.flatnonzero(fail > PRIOR_FAIL), np.flatnonzero(invalid > 0)
+        if len(failed):
+            drawn = margins.betas((category, 1), failed, ok, fail, n_draws=n_draws)
+            shares[failed] = drawn * self.usable[category, failed, None]
+        if len(faulty):
+            valid = self.valid[category]
+            drawn = margins.betas((category, 3), faulty, valid, invalid, n_draws=n_draws)
+            shares[faulty] *= drawn / self.usable[category, faulty, None]
+        return shares.T
 
 
 def fit(

@@ -184,7 +184,7 @@ def test_where_nothing_was_read_off_every_answer_is_usable() -> None:
 def test_draws_of_the_usable_share_have_its_mean() -> None:
     found = infer(evidence_of([80, 40], 100), ARMS)
 
-    draws = found.reliability.draw(0, np.random.default_rng(0), n_draws=20_000)
+    draws = found.reliability.draw(0, n_draws=20_000)
 
     np.testing.assert_allclose(draws.mean(axis=0), found.reliability.mean[0], atol=0.003)
 
