@@ -1,7 +1,12 @@
 """What calls, draws and events cost, beside references in the same run.
 
 - `upstream`: a provider that costs next to nothing
+- `http_peers`: gateways of others
+- `http_targets`: what is measured, started as its users start it
+- `http_load`: load on one of them
 - `http`: the sidecar beside nginx
+- `ordinary_upstream`, `ordinary_calls`: a provider and callers as they are in the wild
+- `ordinary`: what such a call costs at ordinary rates
 - `draw`: a single draw
 - `decide`: how long a whole decision takes, from the bytes of a call to its token
 - `hosts`: how soon a worse host is split off, and how often an equal one

@@ -14,6 +14,8 @@ from typing import Any
 from telemetry import logs
 
 Measured = dict[str, Any]
+FIXED_S, ORDINARY_S = 3.0, 20.0
+"""How long each measure of `bench http` takes."""
 
 
 def bounded(least: float, most: float, kind: Callable[[str], float]) -> Callable[[str], float]:
@@ -36,8 +38,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("what", nargs="?", choices=known, default="http", help="default: http")
     add = parser.add_argument
     add("--rounds", type=bounded(1, 100, int), default=5, help="of http")
-    add("--seconds", type=bounded(0.5, 60, float), default=3.0, help="of http: a round each")
-    add("--peer", choices=["litellm"], help="of http: also measure this one")
+    add("--seconds", type=bounded(0.5, 600, float), help="of http: a measure each (3; mix: 20)")
+    add("--mix", choices=["fixed", "ordinary"], default="fixed", help="of http: which traffic")
+    add("--peer", choices=["litellm", "portkey"], action="append", help="of http: also this one")
     add("--arms", type=bounded(2, 1000, int), default=10, help="of draw: endpoints")
     add("--endpoints", type=bounded(2, 1000, int), default=10, help="of decide")
     add("--calls-per-s", type=bounded(0.1, 1000, float), default=10.0, help="of lookup")
@@ -84,12 +87,16 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _http(options: argparse.Namespace) -> tuple[Measured | None, Callable[..., None]]:
-    from scripts.benches.http import MissingProgram, print_table, run_bench
+    from scripts.benches import http, ordinary
+    from scripts.benches.http import print_table
+    from scripts.benches.http_targets import MissingProgram
 
     try:
-        return run_bench(
-            rounds=options.rounds, seconds=options.seconds, peer=options.peer
-        ), print_table
+        if options.mix == "ordinary":
+            seconds = options.seconds or ORDINARY_S
+            return ordinary.run_bench(rounds=options.rounds, seconds=seconds), print_table
+        seconds, peers = options.seconds or FIXED_S, options.peer or ()
+        return http.run_bench(rounds=options.rounds, seconds=seconds, others=peers), print_table
     except MissingProgram as error:
         print(error, file=sys.stderr)
         return None, print_table

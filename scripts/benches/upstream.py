@@ -88,8 +88,10 @@ class BenchUpstream(asyncio.Protocol):
             return
         end = (USAGE_CHUNK if b"include_usage" in body else b"") + DONE
         if PACED in body:
-            self._transport.write(STREAM_HEAD)
-            self._send_paced(0, end)
+            # The first content at once: a pause before it would be most of what is measured.
+            self._transport.write(STREAM_HEAD + b"".join(CHUNKS[:2]))
+            loop = asyncio.get_running_loop()
+            loop.call_later(PACE_S, self._send_paced, 2, end)
         else:
             self._transport.write(STREAM_HEAD + b"".join(CHUNKS) + end)
 
@@ -107,12 +109,13 @@ class BenchUpstream(asyncio.Protocol):
 async def _serve(ready: Path) -> None:
     loop = asyncio.get_running_loop()
     server = await loop.create_server(BenchUpstream, "127.0.0.1", 0)
-    _write(ready, str(server.sockets[0].getsockname()[1]))
+    tell_port(ready, server.sockets[0].getsockname()[1])
     await server.serve_forever()
 
 
-def _write(path: Path, text: str) -> None:
-    path.write_text(text)
+def tell_port(ready: Path, port: int) -> None:
+    """Say where it listens."""
+    ready.write_text(str(port))
 
 
 def main() -> None:
