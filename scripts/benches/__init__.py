@@ -45,5 +45,6 @@
 - `classify`: how long it takes to tell what a text looks like
 - `ledger`: how long a month of the ledger takes to read
 - `report`: how long the report of a big house takes
+- `idle`: what the whole stack costs while nobody calls, and how soon it listens
 - `__main__`: `scripts/bench NAME`
 """

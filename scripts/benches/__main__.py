@@ -35,10 +35,11 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=main.__doc__)
     known = ["http", "draw", "decide", "pipeline", "memory", "lookup", "derived", "hosts"]
     known += ["growth", "learning", "truth", "raters", "orders", "classify", "ledger", "report"]
+    known += ["idle"]
     parser.add_argument("what", nargs="?", choices=known, default="http", help="default: http")
     add = parser.add_argument
     add("--rounds", type=bounded(1, 100, int), default=5, help="of http")
-    add("--seconds", type=bounded(0.5, 600, float), help="of http: a measure each (3; mix: 20)")
+    add("--seconds", type=bounded(0.5, 3600, float), help="of http: 3 each (mix: 20); idle: 300")
     add("--mix", choices=["fixed", "ordinary"], default="fixed", help="of http: which traffic")
     add("--peer", choices=["litellm", "portkey"], action="append", help="of http: also this one")
     add("--arms", type=bounded(2, 1000, int), default=10, help="of draw: endpoints")
@@ -75,6 +76,7 @@ def main(argv: list[str] | None = None) -> int:
         "classify": _classify,
         "ledger": _ledger,
         "report": _report,
+        "idle": _idle,
     }
     measured, show = runs[options.what](options)
     if measured is None:
@@ -223,6 +225,12 @@ def _report(options: argparse.Namespace) -> tuple[Measured, Callable[..., None]]
     from scripts.benches.report import print_table, run_bench
 
     return run_bench(), print_table
+
+
+def _idle(options: argparse.Namespace) -> tuple[Measured, Callable[..., None]]:
+    from scripts.benches.idle import print_table, run_bench
+
+    return run_bench(seconds=options.seconds or 300.0), print_table
 
 
 if __name__ == "__main__":
