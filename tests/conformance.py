@@ -20,7 +20,7 @@ from router.config.compiled import Configuration, compile_text
 from router.config.keys import digest_of_secret
 from router.config.rules import HARD
 from router.decision.context import CallContext, Moment
-from router.decision.ruling import ruled
+from router.decision.rulings import ruled
 from router.decision.said import NOTHING_SAID
 from router.dialects.opaque import take_hints
 from router.endpoints.breaker import RULES, Trouble

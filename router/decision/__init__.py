@@ -22,6 +22,7 @@
 - `context`: what is settled before a draw
 - `at_cheapest`: who may serve once a budget is used up that says so
 - `ruling`: what holds for a call, routed or passed on
+- `rulings`: the same, remembered by the kind of call
 - `first_calls`: which calls open a session, where their words may give it a task
 - `held`: what a call goes by that was drawn or said before it
 - `continuing`: which task a conversation without a session id goes by

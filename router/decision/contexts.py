@@ -35,7 +35,8 @@ from router.decision.held_to import hints_under
 from router.decision.limiting import CallSize, within_limits
 from router.decision.nonces import Nonces
 from router.decision.paced import with_price
-from router.decision.ruling import Guess, ruled
+from router.decision.ruling import Guess
+from router.decision.rulings import ruled
 from router.decision.said import NO_SESSION, CallSession, FirstCall
 from router.decision.sessions import Sessions
 from router.decision.stored_ids import StoredIds

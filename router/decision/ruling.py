@@ -40,7 +40,7 @@ class ReadStructure(Protocol):
         """Return it; the system prompt only where that is asked for."""
 
 
-class Ruling(Struct, frozen=True):
+class Ruling(Struct, frozen=True, eq=False):
     """What holds for one call."""
 
     asked: AskedModel
@@ -48,9 +48,10 @@ class Ruling(Struct, frozen=True):
     standing: AppStanding
     usual: AppStanding  # what would stand without hints
     policy: MergedPolicy
+    mark: object  # the same of rulings that differ in what a prompt looks like alone
 
 
-def ruled(
+def work_out(
     configuration: Configuration,
     caller: Caller,
     hints: Hints,
@@ -61,7 +62,7 @@ def ruled(
     off: bool,
     guess: Guess | None = None,
 ) -> Ruling:
-    """Return what holds for a call.
+    """Return what holds for a call, as `rulings.ruled` remembers it.
 
     Args:
         read: None where the body cannot be read: then it may be of any task that a rule marks.
@@ -103,7 +104,7 @@ def ruled(
         usual=usual,
         unread=NOTHING if read is not None else table.marked(caller.app, role, users),
     )
-    return Ruling(asked, task, standing, usual, policy)
+    return Ruling(asked, task, standing, usual, policy, object())
 
 
 def asked_task(

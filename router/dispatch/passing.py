@@ -16,7 +16,8 @@ from router.config.entries import is_reserved
 from router.decision.context import CallContext, Moment, require_tools
 from router.decision.contexts import Contexts
 from router.decision.held import note_said
-from router.decision.ruling import Ruling, nothing_read, ruled
+from router.decision.ruling import Ruling, nothing_read
+from router.decision.rulings import ruled
 from router.decision.stored_ids import StoredIds
 from router.dialects import chat, responses
 from router.dialects.offered import offered_tools

@@ -43,9 +43,9 @@ def break_on_purpose(kind: SteadySabotage) -> None:
 
 
 def _task_by_words() -> None:
-    from router.decision import contexts, ruling
+    from router.decision import contexts, rulings
 
-    ruled: Any = ruling.ruled
+    ruled: Any = rulings.ruled
 
     def by_words(*of: Any, **by: Any) -> Any:
         *before, read = of

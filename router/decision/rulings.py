@@ -1,0 +1,158 @@
+"""What holds for calls, remembered: what is the same of two calls is worked out for the first.
+
+It follows from the configuration, and goes with it. A key has all that the answer is made of: the
+app, what the key says, the hints that rules look at, the model, what the session said, whether
+routing is off, and, where a rule looks at it, the structure of the request. A call's own words
+enter nowhere.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import TypeVar
+
+from msgspec import structs
+
+from router.config.compiled import Configuration
+from router.config.rules import NOTHING
+from router.decision.ruling import Guess, ReadStructure, Ruling, work_out
+from router.decision.said import SessionSaid
+from router.dialects.request import Structure
+from router.policy.callers import Caller
+from router.policy.hints import Hints
+from router.policy.tasks import FoundBy
+
+MAX_KINDS = 4096
+"""Of calls, and of the structures of one kind of call."""
+MAX_NAMES = 1024
+"""Characters that callers make up, in one kind of call: who says more is not remembered."""
+V = TypeVar("V")
+_Kind = tuple[object, ...]
+
+
+def ruled(
+    configuration: Configuration,
+    caller: Caller,
+    hints: Hints,
+    model: str,
+    session: SessionSaid,
+    read: ReadStructure | None,
+    *,
+    off: bool,
+    guess: Guess | None = None,
+) -> Ruling:
+    """Return what holds for a call; as `ruling.work_out`, which says more.
+
+    Raises:
+        RequestRejected: a hint that cannot be followed.
+    """
+    if read is None or hints.held is not NOTHING:
+        return work_out(configuration, caller, hints, model, session, read, off=off, guess=guess)
+    known = configuration.derive(Rulings)
+    found = known.of(caller, hints, model, session, read, off=off)
+    task = found.task
+    if guess is None or task.found_by is not FoundBy.GENERAL:
+        return found
+    if (hints.task or found.asked.target.task) is not None:
+        return found
+    guessed = guess(task)
+    if guessed is task:
+        return found
+    if (guessed.name, guessed.found_by) == (task.name, task.found_by):
+        return structs.replace(found, task=guessed)
+    return work_out(configuration, caller, hints, model, session, read, off=off, guess=guess)
+
+
+class Rulings:
+    """What holds under one configuration, by kind of call."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._configuration = configuration
+        self._known: dict[_Kind, Ruling | dict[_Kind, Ruling]] = {}
+
+    def of(
+        self,
+        caller: Caller,
+        hints: Hints,
+        model: str,
+        session: SessionSaid,
+        read: ReadStructure,
+        *,
+        off: bool,
+    ) -> Ruling:
+        """Return what holds for a call, whatever its prompt looks like.
+
+        Raises:
+            RequestRejected: a hint that cannot be followed.
+        """
+        kind = (
+            caller.app.name,
+            caller.holder,
+            model,
+            off,
+            hints.task,
+            hints.complexity,
+            hints.strategy,
+            hints.role,
+            hints.user if hints.user in self._configuration.users else None,
+            hints.data_class,
+            hints.explore,
+            hints.max_cost_usd,
+            hints.max_latency_ms,
+            session.task,
+            session.level,
+        )
+        found = self._known.get(kind)
+        if isinstance(found, Ruling):
+            return found  # most often
+        once = _ReadOnce(read)
+        structure = None
+        if found is not None:
+            structure = _told_apart(once(read_system=self._configuration.reads_system))
+            known = found.get(structure)
+            if known is not None:
+                return known
+        ruling = work_out(self._configuration, caller, hints, model, session, once, off=off)
+        if len(model) + len(hints.task or "") + len(hints.complexity or "") <= MAX_NAMES:
+            self._remember(kind, once.structure, ruling)
+        return ruling
+
+    def _remember(self, kind: _Kind, structure: Structure | None, ruling: Ruling) -> None:
+        """Remember what holds; whether a rule looks at the structure is the kind's as well."""
+        if structure is None:
+            _put(self._known, kind, ruling)
+            return
+        found = self._known.get(kind)
+        if not isinstance(found, dict):
+            found = {}
+            _put(self._known, kind, found)
+        if sum(map(len, structure.tools)) <= MAX_NAMES:
+            _put(found, _told_apart(structure), ruling)
+
+
+class _ReadOnce:
+    """Reads the structure of a request when it is asked for, and once."""
+
+    def __init__(self, read: ReadStructure) -> None:
+        self._read = read
+        self.structure: Structure | None = None
+
+    def __call__(self, *, read_system: bool) -> Structure:
+        if self.structure is None:
+            self.structure = self._read(read_system=read_system)
+        return self.structure
+
+
+def _told_apart(structure: Structure) -> _Kind:
+    """Return what tells two structures apart; of a system prompt that is its digest."""
+    told: object = structure.system
+    if structure.system:
+        said = structure.system.encode(errors="surrogatepass")
+        told = blake2b(said, digest_size=16).digest()
+    return (structure.tools, structure.groups, structure.has_schema, structure.has_image, told)
+
+
+def _put(known: dict[_Kind, V], kind: _Kind, value: V) -> None:
+    if len(known) >= MAX_KINDS:
+        known.clear()
+    known[kind] = value
