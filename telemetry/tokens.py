@@ -56,6 +56,9 @@ TOKEN = np.dtype(
 )
 TOKEN_SIZE = TOKEN.itemsize
 _TOKEN = struct.Struct("<BBHI16sq8Q4fI2H")
+_DIGESTS, _BELIEFS = struct.Struct("<6Q"), struct.Struct("<3fI")
+_OF_KIND = struct.Struct(f"<BBHI16sq{_DIGESTS.size}s8s8sf{_BELIEFS.size}s2H")
+"""The same as `_TOKEN`, with what many decisions share as it was packed once."""
 _USER = (TOKEN.names or ()).index("user")
 _PLACES = {name: TOKEN.fields[name][1] for name in TOKEN.names or ()}  # type: ignore[index]
 
@@ -131,6 +134,54 @@ class Token(Struct, frozen=True):
         user, *beliefs, flags, role = found[_USER:]
         whole: list[Any] = [key_id, shard, flags, *before_user, *beliefs, user, role]
         return cls(*whole)
+
+
+class TokenKind(Struct, frozen=True):
+    """What the tokens of many decisions share, packed once."""
+
+    digests: bytes
+    beliefs: bytes
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        category: int,
+        drawn: int,
+        executed: int,
+        strategy: int,
+        app: int,
+        release_key: int,
+        predicted: float = 0.0,
+        predicted_sd: float = 0.0,
+        spread: float = 0.0,
+        regime: int = 0,
+    ) -> TokenKind:
+        """Return a kind; all is as `Token` has it."""
+        digests = _DIGESTS.pack(category, drawn, executed, strategy, app, release_key)
+        return cls(digests, _BELIEFS.pack(predicted, predicted_sd, spread, regime))
+
+    def pack(
+        self,
+        shard: int,
+        key_id: int,
+        nonce: bytes,
+        decided_at_ms: int,
+        session: bytes,
+        user: bytes,
+        propensity: float,
+        flags: int,
+        role: int,
+    ) -> bytes:
+        """Return the packed token of one of its decisions.
+
+        Args:
+            session, user: their eight bytes; empty of nobody.
+        """
+        return _OF_KIND.pack(
+            *(LAYOUT, TOKEN_VERSION, shard, key_id, nonce, decided_at_ms, self.digests, session),
+            *(user, propensity, self.beliefs, flags, role),
+        )
 
 
 @lru_cache(maxsize=1024)

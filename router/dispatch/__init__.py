@@ -33,8 +33,9 @@
 - `costs`: what an attempt cost
 - `estimates`: what it probably used, where nobody told
 - `chain`: the attempts of a call as one: what they cost together
+- `token_kinds`: what the tokens of many decisions share
 - `booking`: the one place where tokens and outcomes are made
-- `last_failure`: with which of its attempts a call ended that nobody answered
+- `books`: a call's tokens, and with which of its attempts it ended that nobody answered
 - `diagnosis`: the setting at fault, and the fix
 - `left_there`: what an answer leaves at its provider, and with whom
 - `stream`: a streamed answer on its way to the client

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from router.beliefs.kept import release_key
 from router.beliefs.served import ServedModels
 from router.config.compiled import App, Role
-from router.config.entries import Learn
 from router.decision.context import CallContext
 from router.decision.decide import Decision
 from router.decision.seal import Seal
@@ -16,6 +14,7 @@ from router.dispatch.decision_flags import RATED, flags_of
 from router.dispatch.ending import Ending
 from router.dispatch.prompts import SystemPrompts, version_digest
 from router.dispatch.recent import RecentNames
+from router.dispatch.token_kinds import TokenKinds
 from router.endpoints.catalog import Endpoint
 from router.policy.callers import Caller
 from telemetry import events
@@ -65,69 +64,35 @@ class Booking:
         self._n_shards = n_shards
         self._system_prompts = SystemPrompts()
 
-    def token(self, decision: Decision, executed: Endpoint) -> bytes:
-        """Return the packed token of a decision that an endpoint served."""
-        context = decision.context
-        beliefs, c, group = context.beliefs, context.category, executed.group
-        learn = context.caller.app.entry.learn
-        # What nobody learns from was not foretold either: a listener's labels judge no prediction,
-        # and an app's own, which may be of another mind, raise no alarm for the others. Nor do a
-        # profile's: its prompts were chosen.
-        by_profile = context.hints.profile
-        foretold = learn is not Learn.LISTEN and not by_profile
-        watched = learn is Learn.SHARE and not by_profile
-        return self._token(
-            decision,
-            executed=executed.digest,
-            predicted=float(beliefs.quality_mean[c, group]),
-            predicted_sd=float(beliefs.quality_sd[c, group]) if foretold else 0.0,
-            spread=float(beliefs.quality_spread[c, group]) if watched else 0.0,
-            regime=beliefs.regime(context.task.name, executed.index, by_profile=by_profile),
-        )
-
-    def early_token(self, decision: Decision) -> bytes:
-        """Return the packed token of a decision of which nobody knows yet who will serve it."""
-        return self._token(
-            decision, executed=0, predicted=0.0, predicted_sd=0.0, spread=0.0, regime=0
-        )
-
-    def _token(
-        self,
-        decision: Decision,
-        *,
-        executed: int,
-        predicted: float,
-        predicted_sd: float,
-        spread: float,
-        regime: int,
+    def token(
+        self, decision: Decision, executed: Endpoint | None, flags: int | None = None
     ) -> bytes:
-        context, plan = decision.context, decision.plan
-        app, known = context.caller.app, self._secret.is_known
-        user = int.from_bytes(context.unit.user, "little") if known else NOBODY
-        flags = flags_of(decision) & TOKEN_FLAGS
+        """Return the packed token of a decision that an endpoint served.
+
+        Args:
+            executed: None where nobody knows yet who will serve it.
+            flags: what `flags_of` says of it, where that is known.
+        """
+        flags = flags_of(decision) if flags is None else flags
+        context, nonce = decision.context, decision.nonce
+        app, unit = context.caller.app, context.unit
+        user = unit.user if self._secret.is_known else b""
         # All of a rater's decisions are folded by one process, which so knows how many count.
-        place = (user or app.digest) if flags & RATED else decision.nonce[0]
-        return Token(
-            key_id=self.seal.key_id,
-            shard=place % self._n_shards,
-            flags=flags,
-            nonce=decision.nonce,
-            decided_at_ms=decision.decided_at_ms,
-            category=app.categories[context.task.name],
-            drawn=plan.drawn.digest,
-            executed=executed,
-            strategy=context.strategy.digest,
-            app=app.digest,
-            release_key=release_key(app.digest, context.release),
-            session=int.from_bytes(context.unit.session(decision.nonce), "little"),
-            propensity=plan.propensity,
-            predicted=predicted,
-            predicted_sd=predicted_sd,
-            spread=spread,
-            regime=regime,
-            user=user,
-            role=mark_of(context.role),
-        ).pack()
+        place = nonce[0]
+        if flags & RATED:
+            place = int.from_bytes(user, "little") or app.digest
+        kind = context.beliefs.derive(TokenKinds).of(decision, executed)
+        return kind.pack(
+            place % self._n_shards,
+            self.seal.key_id,
+            nonce,
+            decision.decided_at_ms,
+            unit.session(nonce),
+            user,
+            decision.plan.propensity,
+            flags & TOKEN_FLAGS,
+            mark_of(context.role),
+        )
 
     def now_ms(self) -> int:
         """Return the time of the store's clock, in epoch milliseconds."""

@@ -28,15 +28,15 @@ from router.dispatch.booking import (
     TRANSLATED,
     Booking,
 )
+from router.dispatch.books import CallBooks
 from router.dispatch.chain import AttemptChain
-from router.dispatch.decision_flags import EXPLORED, flags_of
+from router.dispatch.decision_flags import EXPLORED
 from router.dispatch.diagnosis import Complaints
 from router.dispatch.ending import take_said
 from router.dispatch.fates import said_of_endpoint
 from router.dispatch.fit import note_answered
 from router.dispatch.heartbeat import Heartbeat
 from router.dispatch.instead import Instead
-from router.dispatch.last_failure import LastFailure
 from router.dispatch.left_there import note_ids, note_thoughts
 from router.dispatch.observer_line import ObserverLine, observed
 from router.dispatch.prompts import note_version
@@ -161,8 +161,8 @@ class _Call:
         self.request = request = context.request
         self.configuration = context.beliefs.configuration
         self.repeatable = request.repeatable
-        self.flags = flags_of(decision)
-        explores = bool(self.flags & EXPLORED)
+        self.books = CallBooks(home.booking, decision)
+        explores = bool(self.books.flags & EXPLORED)
         self.spending = home.spending.of(context, explores=explores)
         self.asking = asking = Asking(decision, exchange, home.dispatcher, self.spending)
         self.permits, self.ask, self.beside_s = asking.permits, asking.ask, asking.beside_s
@@ -170,7 +170,6 @@ class _Call:
         self.promised = False  # its id has left before it was known who answers
         self.under_way: list[Attempt] = []
         self.failures: list[Failed] = []
-        self.books = LastFailure(home.booking, context)
         # Of a profile one prompt goes to many, which would look as if it was asked again.
         by_profile = context.hints.profile
         is_read = context.caller.app.entry.signals and request.says_something and not by_profile
@@ -187,7 +186,7 @@ class _Call:
             send = self._send_in_stream if self.exchange.started else self._send_whole
             await send(reply)
             return
-        token = self.home.booking.token(self.decision, reply.attempt.endpoint)
+        token = self.books.token(reply.attempt.endpoint)
         stream = StreamedAnswer(
             reply,
             self.exchange,
@@ -243,7 +242,7 @@ class _Call:
         if not failures:
             raise self.asking.unasked()
         last = failures[-1].endpoint
-        self._tell(self.home.booking.token(self.decision, last), b"", answered=False)
+        self._tell(self.books.token(last), b"", answered=False)
         own = choose_refusal(failures)
         if own is not None:
             return own
@@ -255,7 +254,7 @@ class _Call:
         attempt = self.asking.begin(permit, number, waits=waits)
         self.books.let_go()
         self.under_way.append(attempt)
-        token = partial(self.home.booking.token, self.decision, permit.endpoint)
+        token = partial(self.books.token, permit.endpoint)
         self.spending.begin(attempt, token)
         self.chain.begin(permit.endpoint)
         return attempt
@@ -285,7 +284,7 @@ class _Call:
                 attempt, attempt.result, final=True, told=told, answered=reply.is_read
             )
         else:  # booked already: a refusal, after nobody else answered
-            token = self.home.booking.token(self.decision, attempt.endpoint)
+            token = self.books.token(attempt.endpoint)
         self.guard.finish()
         assert reply.body is not None
         headers = self._response_headers(reply, token)
@@ -345,7 +344,9 @@ class _Call:
         if final and attempt.result is Result.OK:
             note_answered(endpoint, self.failures, health, fields=self.asking.fields, now=now)
             self.home.decider.progress.note(context, attempt.usage)
-        flags = self.flags | (STREAMED if self.request.streamed else 0) | (FINAL if final else 0)
+        flags = (
+            self.books.flags | (STREAMED if self.request.streamed else 0) | (FINAL if final else 0)
+        )
         flags |= (TRANSLATED if attempt.is_translated else 0) | (PROMISED if self.promised else 0)
         flags |= booking.note_served(endpoint, attempt, by_profile=context.hints.profile)
         if endpoint.has_machine:
@@ -353,7 +354,7 @@ class _Call:
             attempt.machine_s = machines.end(endpoint.digest, now, begun_at)
         heard = final or (result is Result.CLIENT_GONE and self.exchange.started)
         self.chain.settle(attempt, heard=heard, answer=told)
-        token = booking.token(self.decision, endpoint)
+        token = self.books.token(endpoint)
         self.spending.settle(attempt, token)
         if final:
             self._note_ids(endpoint, attempt.answer_id, attempt.container, attempt.item_ids)
@@ -395,5 +396,4 @@ class _Call:
     def early_headers(self) -> list[Header]:
         """Return what can be said before it is known who will answer."""
         self.promised = True
-        token = self.home.booking.early_token(self.decision)
-        return decision_headers(self.decision, self.home.booking.seal.close(token))
+        return decision_headers(self.decision, self.books.early_id())
