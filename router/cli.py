@@ -47,7 +47,7 @@ app.command()(cli_first_day.init)
 
 @app.command()
 def up(config: Config = None, longest_pause: LongestPause = 10.0) -> None:
-    """Run store, worker, jobs and router; Ctrl-C ends them all."""
+    """Run store, worker and router; Ctrl-C ends them all."""
     from router.commands import up as verb
 
     verb.up(config, longest_pause)

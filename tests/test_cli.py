@@ -155,7 +155,7 @@ def test_a_hang_up_signal_has_the_router_take_the_configuration_anew(
         return found
 
     with running(config) as up:
-        until(lambda: len(children_of(up.pid)) == 4)  # store, router, worker and jobs
+        until(lambda: len(children_of(up.pid)) == 3)  # store, router and worker
         before, children = state(), children_of(up.pid)
         up.send_signal(signal.SIGHUP)  # the file is the same, keys may not be
         until(lambda: state()["since_ms"] > before["since_ms"])
@@ -170,7 +170,7 @@ def test_a_hang_up_signal_has_the_router_take_the_configuration_anew(
         assert up.wait(20) == 0
         assert up.stderr is not None
         said = up.stderr.read()
-        assert '"others": ["worker", "jobs"]' in said
+        assert '"others": ["worker"]' in said
         assert "archive.keep_days" in said
 
 
@@ -214,8 +214,9 @@ def test_what_up_started_ends_when_up_is_killed(config: Path, state_dir: Path) -
 def test_up_starts_a_dead_store_again(config: Path, state_dir: Path) -> None:
     with running(config) as up:
         killed = store_of(state_dir)
-        # Whoever begins to use it starts it too: up, router, observer, worker and jobs.
-        until(lambda: n_with(state_dir, "users.lock") == 5 and not n_with(state_dir, "start.lock"))
+        # Whoever begins to use it starts it too: up, router, observer, worker and first jobs.
+        until(lambda: n_with(state_dir, "users.lock") == 5)
+        until(lambda: n_with(state_dir, "users.lock") == 4)
         os.kill(killed, signal.SIGKILL)
         assert chat(config).status_code == 200
         until(lambda: store_of(state_dir) != killed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import socket
 import sys
 import threading
 import time
@@ -24,17 +25,20 @@ from structlog.testing import capture_logs
 from test_workers_archive import NOW_MS, Life, feedback, outcome
 
 from router.demo.stack import stack
-from telemetry import keys
+from telemetry import keys, trials
 from telemetry.embedded import PrivateServer
 from telemetry.store import Address, parse_address, prepare
+from telemetry.trials import Trial
 from workers.archive.archive import identity
 from workers.archive.retention import Keep
 from workers.archive.thaw import UNKNOWN
 from workers.jobs import jobs, schedule
-from workers.jobs.jobs import Place
+from workers.jobs.clock import DONE, JobClock
+from workers.jobs.place import Place
+from workers.jobs.questions import EVERY_S, Questions
 from workers.jobs.worker import ALLOWED, JobWorker
 
-TAKE, THAW = "workers.jobs.take", "workers.jobs.thaw"
+TAKE = "workers.jobs.take"
 
 
 @pytest.fixture
@@ -109,21 +113,26 @@ def test_a_listed_function_runs_plain_or_not_at_all(
 
 
 def test_of_several_that_ask_one_gets_the_job(queue: Queue, worker: JobWorker) -> None:
-    first: dict[str, int] = {}
-    asked = [schedule.enqueue_due(queue, asked, now_s=1e9) for asked in (first, {}, {})]
-    assert asked == [list(ALLOWED), [], []]
+    asked = [schedule.enqueue(queue, EVERY_S, now_s=1e9) for _ in range(3)]
+    assert asked == [list(EVERY_S), [], []]
 
     worker.work(burst=True, logging_level="ERROR")
 
-    assert schedule.enqueue_due(queue, {}, now_s=1e9) == []
-    assert schedule.enqueue_due(queue, first, now_s=1e9 + 5) == [TAKE, THAW]
+    assert schedule.enqueue(queue, EVERY_S, now_s=1e9) == []
+    assert schedule.enqueue(queue, EVERY_S, now_s=1e9 + 5) == ["take", "thaw"]
     assert queue.count == 2
+
+
+def test_every_job_has_a_period() -> None:
+    assert {name: every_s for name, (_, every_s) in ALLOWED.items()} == {
+        f"workers.jobs.{name}": every_s for name, every_s in EVERY_S.items()
+    }
 
 
 def test_everything_that_jobs_leave_in_the_queue_ends_by_itself(
     queue: Queue, worker: JobWorker, client: Any
 ) -> None:
-    schedule.enqueue_due(queue, {}, now_s=1e9)
+    schedule.enqueue(queue, EVERY_S, now_s=1e9)
     worker.work(burst=True, logging_level="ERROR")
 
     left = [key for key in client.keys("rq:*") if client.ttl(key) < 0]
@@ -139,7 +148,7 @@ def test_a_job_that_goes_on_failing_is_logged_once(
 
     with capture_logs() as lines:
         for n in range(3):
-            schedule.enqueue_due(queue, {"workers.jobs.check": 11574}, now_s=1e9 + 5 * n)
+            schedule.enqueue(queue, ["take", "thaw"], now_s=1e9 + 5 * n)
             worker.work(burst=True, logging_level="ERROR")
 
     assert [line["job"] for line in lines].count(TAKE) == 1
@@ -226,48 +235,43 @@ def test_the_process_archives_audits_and_calibrates(
         json.loads(line)
 
 
-@pytest.mark.slow
-def test_the_pool_of_jobs_imports_no_polars_before_one_runs() -> None:
-    import subprocess
-
-    code = "import sys, workers.jobs.schedule; sys.exit('polars' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+def clock_of(place: Place) -> JobClock:
+    """Return what asks for jobs, and has a process run them."""
+    command = [sys.executable, "-m", "workers", "--state-dir", str(place.root.parent)]
+    command += ["--shards", str(place.n_shards), "--jobs"]
+    return JobClock(place, command)
 
 
 def test_without_a_server_for_jobs_a_cluster_runs_none_and_says_what_to_set(
-    state_dir: Path, monkeypatch: pytest.MonkeyPatch
+    state_dir: Path,
 ) -> None:
     stop = threading.Event()
     stop.set()
-    monkeypatch.setattr(os, "nice", lambda _: 0)
     cluster = parse_address("redis+cluster://127.0.0.1:7000,127.0.0.1:7001")
     place = Place(cluster, state_dir / "archive", 1, Keep(30, 1 << 30), stop=stop)
 
     with capture_logs() as said:
-        schedule.run_jobs(place)
+        clock_of(place).run()
 
     assert [line["event"] for line in said] == ["no jobs are run"]
     assert "RQ_REDIS_URL" in said[0]["reason"]
 
 
 @pytest.mark.slow
-def test_jobs_wait_for_a_store_that_is_away_at_their_start(
-    state_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(os, "nice", lambda _: 0)
+def test_jobs_wait_for_a_store_that_is_away_at_their_start(state_dir: Path) -> None:
     store = PrivateServer(state_dir / "store")
     address = Address(f"unix://{store.socket_path}")
     stop = threading.Event()
     place = Place(address, state_dir / "archive", SHARDS, Keep(30, 1 << 30), stop=stop)
 
     with capture_logs() as said:
-        running = threading.Thread(target=schedule.run_jobs, args=(place,))
+        running = threading.Thread(target=clock_of(place).run)
         running.start()
         until(lambda: any("store is away" in line["event"] for line in said))
         with store:
-            until(lambda: any("store is back" in line["event"] for line in said))
+            until(lambda: any("store is back" in line["event"] for line in said), 30)
             stop.set()
-            running.join(10)
+            running.join(20)
 
     assert not running.is_alive()
     events = [line["event"] for line in said if "store" in line["event"]]
@@ -276,37 +280,137 @@ def test_jobs_wait_for_a_store_that_is_away_at_their_start(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("store")  # rq asks a real one
-def test_a_store_that_goes_while_a_worker_is_known_to_it_ends_no_process(
-    state_dir: Path,
-    address: Address,
-    client: Any,
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_store_that_goes_while_a_worker_is_known_to_it_ends_the_jobs_in_order(
+    state_dir: Path, address: Address, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The next one has another name, which the store does not hold for alive."""
     monkeypatch.setattr(os, "nice", lambda _: 0)
-    leave, gone = JobWorker.register_death, threading.Event()
 
-    def go_first(worker: JobWorker) -> None:
-        if gone.is_set():
-            return leave(worker)
-        gone.set()
+    def go(_: JobWorker) -> None:
         raise RedisConnectionError
 
     # rq's, patched: the store must go at this very moment, when it holds the worker for alive.
-    monkeypatch.setattr(JobWorker, "register_death", go_first)
-    stop, root = threading.Event(), state_dir / "archive"
-    place = Place(address, root, SHARDS, Keep(30, 1 << 30), stop=stop)
-
+    leave = JobWorker.register_death
+    monkeypatch.setattr(JobWorker, "register_death", go)
+    root = state_dir / "archive"
     prepare(client, shards=SHARDS)
-    with capture_logs() as said:
-        running = threading.Thread(target=schedule.run_jobs, args=(place,))
-        running.start()
-        until(gone.is_set)
-        queue = schedule.open_queue(client, identity(root))
-        queue.enqueue(next(iter(ALLOWED)), job_id="again")
-        until(lambda: any("store is back" in line["event"] for line in said) and not queue.count)
-        assert running.is_alive()
-        stop.set()
-        running.join(10)
+
+    with capture_logs():
+        assert told(Place(address, root, SHARDS, Keep(30, 1 << 30)), b"rank\n") == b"!"
+        monkeypatch.setattr(JobWorker, "register_death", leave)
+        assert told(Place(address, root, SHARDS, Keep(30, 1 << 30)), b"prune\n") == DONE
+
+    assert schedule.open_queue(client, identity(root)).count == 0
+
+
+def told(place: Place, words: bytes) -> bytes:
+    """Return what the process for jobs answers."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.sendall(words)
+        ours.shutdown(socket.SHUT_WR)
+        schedule.run_told(place, theirs)
+        return ours.recv(1)
+
+
+@pytest.fixture
+def questions(queue: Queue, client: Any, address: Address, state_dir: Path) -> Questions:
+    place = Place(address, state_dir / "archive", 1, Keep(30, 1 << 30))
+    return Questions(place.archive(), place.trail(), keeps=True, every_s=3600.0)
+
+
+def test_where_nothing_happened_no_job_has_anything_to_do(
+    questions: Questions, client: Any, state_dir: Path
+) -> None:
+    life = Life(client, state_dir / "archive")
+    life.send(outcome(1))
+    life.fold()
+    often = ["take", "thaw", "episodes", "tally", "compare"]
+    assert [n for n in often if questions.ask(n, now_ms=NOW_MS)] == ["episodes", "tally", "compare"]
+    for job in (jobs.episodes, jobs.tally, jobs.compare):
+        job()
+
+    assert [n for n in often if questions.ask(n, now_ms=int(time.time() * 1000))] == []
+
+    late_ms = int(time.time() * 1000) + 3_700_000
+    assert questions.ask("take", now_ms=late_ms), "it waited for more than an hour"
+    life.take()
+    assert not questions.ask("take", now_ms=late_ms)
+    client.hset(keys.cold(0), b"e" * 32, b"what was said")
+    assert questions.ask("thaw", now_ms=NOW_MS)
+    assert not questions.ask("thaw", now_ms=NOW_MS), "it was looked at, and nothing changed"
+    life.send(outcome(2))
+    life.fold()
+    assert questions.ask("thaw", now_ms=NOW_MS)
+
+
+def test_what_did_not_change_is_looked_at_again_after_a_while(
+    questions: Questions, client: Any
+) -> None:
+    now = [0.0]
+    questions.clock = lambda: now[0]
+    client.hset(keys.cold(0), b"e" * 32, b"what was said")
+    assert questions.ask("thaw", now_ms=NOW_MS)
+    now[0] = 599.0
+    assert not questions.ask("thaw", now_ms=NOW_MS)
+    now[0] = 601.0
+    assert questions.ask("thaw", now_ms=NOW_MS)
+
+
+def test_a_trial_that_began_and_one_whose_time_is_up_are_looked_at_at_once(
+    questions: Questions, client: Any
+) -> None:
+    now_ms = int(time.time() * 1000)
+    jobs.compare()
+    assert not questions.ask("compare", now_ms=now_ms)
+    began = {"began_ms": now_ms, "ends_ms": now_ms + 60_000}
+    trials.start(client, Trial(id="abcdefghijkl", app="a", strategy="s", incumbent="x", **began))
+
+    assert questions.ask("compare", now_ms=now_ms)
+    jobs.compare()
+    assert not questions.ask("compare", now_ms=now_ms)
+    assert questions.ask("compare", now_ms=now_ms + 61_000)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("store")  # a process connects to it
+def test_a_worker_runs_jobs_in_a_process_that_is_gone_when_nothing_comes(
+    client: Any, state_dir: Path
+) -> None:
+    client.hset(keys.META, "shards", str(SHARDS))
+    with stack(state_dir) as processes:
+        arguments = ("--state-dir", str(state_dir), "--shards", str(SHARDS), "--with-jobs")
+        worker = processes.start("worker", "workers", *arguments)
+        until(lambda: children_of(worker.pid) != [], 30)
+        until(lambda: children_of(worker.pid) == [], 60)
+        assert client.get(keys.ARCHIVER), "the archive is held meanwhile"
+        assert worker.poll() is None
+    assert worker.returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("store")  # a process connects to it
+def test_a_worker_that_is_killed_takes_the_process_for_jobs_along(
+    client: Any, state_dir: Path
+) -> None:
+    client.hset(keys.META, "shards", str(SHARDS))
+    with stack(state_dir) as processes:
+        arguments = ("--state-dir", str(state_dir), "--shards", str(SHARDS), "--with-jobs")
+        worker = processes.start("worker", "workers", *arguments)
+        until(lambda: children_of(worker.pid) != [], 30)
+        (child,) = children_of(worker.pid)
+        worker.kill()
+        worker.wait()
+        until(lambda: not Path(f"/proc/{child}/fd").exists() or is_zombie(child), 20)
+
+
+def children_of(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(n) for task in tasks for n in (task / "children").read_text().split()]
+
+
+def is_zombie(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
 
 
 def test_without_an_archive_what_waits_for_one_is_given_up(

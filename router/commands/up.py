@@ -30,7 +30,7 @@ READY_FILE = "router.port"
 
 
 def up(config: Path | None, longest_pause_s: float) -> None:
-    """Run store, worker, jobs and router until a signal asks to stop.
+    """Run store, worker and router until a signal asks to stop.
 
     Whether the store can be used the router finds out: it is started first, and where it does not
     come to listen, nothing else is started.
@@ -92,13 +92,13 @@ def worker_command(
     return command
 
 
-def jobs_command(worker: list[str], *, archive: ArchiveEntry, audit: AuditEntry) -> list[str]:
-    """Return how the periodic jobs are started, beside a worker."""
+def with_jobs(worker: list[str], *, archive: ArchiveEntry, audit: AuditEntry) -> list[str]:
+    """Return how a worker is started that sees to the periodic jobs as well."""
     limits = ["--archive-days", str(archive.keep_days)]
     limits += ["--archive-max-bytes", str(archive.max_bytes)]
     limits += ["--archive-every-s", str(archive.every_s)]
     limits += ["--trail-days", str(audit.keep_days)]
-    return [*worker, "--jobs", *limits]
+    return [*worker, "--with-jobs", *limits]
 
 
 def spans_command(worker: list[str]) -> list[str]:
@@ -131,8 +131,8 @@ def _workers(entries: File, url: str | None) -> list[Part]:
         young_hours=store.young_hours,
         max_mb=store.max_mb,
     )
-    jobs = jobs_command(worker, archive=entries.archive, audit=entries.audit)
-    parts = [Part("worker", worker), Part("jobs", jobs)]
+    folding = with_jobs(worker, archive=entries.archive, audit=entries.audit)
+    parts = [Part("worker", folding)]
     return [*parts, Part("spans", spans_command(worker))] if entries.otel.spans else parts
 
 

@@ -31,7 +31,7 @@ from telemetry.store import Address, Client, connect
 from workers.archive.retention import Keep
 from workers.folding.batch import DAY_MS, cold_field
 from workers.jobs import jobs
-from workers.jobs.jobs import Place
+from workers.jobs.place import Place
 from workers.jobs.worker import ALLOWED
 
 N = 300

@@ -99,7 +99,7 @@ def _arm_worker(name: str) -> None:
     if name == "jobs":
         from workers.jobs import schedule
 
-        schedule.run_jobs = _break_with_secret  # type: ignore[assignment]
+        schedule.run_told = _break_with_secret  # type: ignore[assignment]
     else:
         from workers.folding.learner import Learner
 

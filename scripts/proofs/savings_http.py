@@ -28,7 +28,7 @@ from telemetry.saving_state import STATE_FIELD
 from telemetry.store import Address, connect, open_store
 from workers.archive.retention import Keep
 from workers.jobs import jobs
-from workers.jobs.jobs import Place
+from workers.jobs.place import Place
 
 SETTLE_S = 90.0
 VERB_S = 120.0

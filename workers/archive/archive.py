@@ -109,7 +109,7 @@ class Archive:
                 return None
             for path in directory.glob(f"{archive_files.UNFINISHED}*"):
                 path.unlink()  # of one that was killed: the lock is ours
-            if not self._is_due(shard, now_ms=now_ms, limits=limits):
+            if not self.is_due(shard, now_ms=now_ms, limits=limits):
                 return None
             return self._write(shard, directory)
 
@@ -132,7 +132,8 @@ class Archive:
         owner = identity(self.root)
         return scripts.hold(self.client, keys.ARCHIVER, owner=owner, ttl_ms=HOLDER_TTL_MS)
 
-    def _is_due(self, shard: int, *, now_ms: int, limits: ArchiveLimits) -> bool:
+    def is_due(self, shard: int, *, now_ms: int, limits: ArchiveLimits) -> bool:
+        """Return whether a file of a shard is due."""
         fields = ["mark", "archived", "n_bytes", "archived_bytes"]
         mark, archived, n_bytes, kept = self.client.hmget(keys.meta(shard), fields)
         if mark is None or mark == archived:

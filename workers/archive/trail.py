@@ -48,10 +48,9 @@ class Trail:
             OSError: a file cannot be written; then nothing of that is trimmed.
             redis.RedisError: the store is away.
         """
-        mark = self.client.get(keys.trail_mark(self.n_shards)) or START
-        if not self._is_due(mark, now_ms=now_ms, every_s=every_s) or not self._holds():
+        if not self.is_due(now_ms=now_ms, every_s=every_s) or not self.holds():
             return 0
-        n = 0
+        mark, n = self._mark(), 0
         with locked(self.directory) as mine:
             for _ in range(MAX_ROUNDS if mine else 0):
                 found = self.client.xrange(self._stream, min=next_id(mark), count=READ_ENTRIES)
@@ -62,6 +61,14 @@ class Trail:
                 self._pass(mark)
                 n += len(found)
         return n
+
+    def is_due(self, *, now_ms: int, every_s: float) -> bool:
+        """Return whether there is enough to archive, or something that waited long enough."""
+        oldest = self.client.xrange(self._stream, min=next_id(self._mark()), count=1)
+        if not oldest:
+            return False
+        is_old = now_ms - position(oldest[0][0])[0] >= every_s * 1000
+        return is_old or self.client.xlen(self._stream) >= DUE_ENTRIES
 
     def prune(self, *, days: float, now_ms: int) -> int:
         """Delete the files of days that need not be kept any more; return how many."""
@@ -80,14 +87,10 @@ class Trail:
     def _stream(self) -> str:
         return keys.stream(self.n_shards)
 
-    def _is_due(self, mark: bytes, *, now_ms: int, every_s: float) -> bool:
-        oldest = self.client.xrange(self._stream, min=next_id(mark), count=1)
-        if not oldest:
-            return False
-        is_old = now_ms - position(oldest[0][0])[0] >= every_s * 1000
-        return is_old or self.client.xlen(self._stream) >= DUE_ENTRIES
+    def _mark(self) -> bytes:
+        return self.client.get(keys.trail_mark(self.n_shards)) or START
 
-    def _holds(self) -> bool:
+    def holds(self) -> bool:
         """Return whether this archive is the one that takes it: of two each would have holes."""
         owner = identity(self.root)
         return scripts.hold(self.client, keys.TRAIL_KEEPER, owner=owner, ttl_ms=HOLDER_TTL_MS)

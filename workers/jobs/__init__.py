@@ -21,6 +21,10 @@
 - `spenders`: who spent most
 - `burials`: what dead processes held of budgets
 - `worker`: who runs jobs, and refuses what is none of ours
+- `place`: where they work
+- `questions`: which of them have anything to do
+- `queue`: by which names they are asked for
+- `clock`: when they run, and in which process
 - `jobs`: the only functions that a job may name
-- `schedule`: when they run
+- `schedule`: the process that runs them
 """

@@ -7,12 +7,9 @@ store and archive are is known to the process that runs them.
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from itertools import chain
-from pathlib import Path
 
 import numpy as np
 import structlog
@@ -21,18 +18,17 @@ from numpy.typing import NDArray
 from telemetry import keys
 from telemetry.events import RECORD
 from telemetry.saving_state import STATE_FIELD
-from telemetry.store import Address, connect
 from workers.archive import audit, retention, upkeep
 from workers.archive import files as archive_files
-from workers.archive.archive import EVERY_S, Archive, identity
+from workers.archive.archive import Archive, identity
 from workers.archive.files import Damaged
-from workers.archive.retention import Keep
-from workers.archive.thaw import MAX_ROUND, Thawing
-from workers.archive.trail import Trail
+from workers.archive.thaw import MAX_ROUND
 from workers.folding.batch import take_apart
 from workers.jobs import availability, burials, calibration, comparisons, recent, savings, spenders
 from workers.jobs.choices_known import known_choices
 from workers.jobs.episodes import DAYS, figures
+from workers.jobs.place import Place
+from workers.jobs.questions import DAY_S, EVERY_S, OFTEN_S
 from workers.jobs.suggestions import Guesses
 from workers.jobs.worker import ALLOWED, JobsStopped
 
@@ -47,36 +43,6 @@ MAX_SAVINGS_BYTES = 128 << 20
 before them keep the sums that they had."""
 MAX_TAIL_BYTES = 64 << 20
 """Of records that are in no file yet: some seconds. With as many in a shard a file is due."""
-OFTEN_S = 5.0
-MINUTE_S = 60.0
-DAY_S = 86_400.0
-TRAIL_DAYS = 400.0
-TIMEOUT_S = 10.0
-"""A checkpoint of 100,000 rows is one reply of 10 MB."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where the jobs of this process work."""
-
-    address: Address
-    root: Path  # of the archive
-    n_shards: int
-    keep: Keep
-    every_s: float = EVERY_S  # a file at least
-    trail_days: float = TRAIL_DAYS
-    stop: threading.Event = field(default_factory=threading.Event)
-    thawing: Thawing = field(default_factory=Thawing)
-
-    def archive(self) -> Archive:
-        """Return the archive, with a connection of its own."""
-        return Archive(connect(self.address, timeout_s=TIMEOUT_S), self.root, self.n_shards)
-
-    def trail(self) -> Trail:
-        """Return the audit trail, with a connection of its own."""
-        return Trail(connect(self.address, timeout_s=TIMEOUT_S), self.root, self.n_shards)
-
-
 _place: list[Place] = []
 """At most one. A job is found by its name, so it cannot be handed anything."""
 
@@ -277,24 +243,14 @@ def _read(files: list[archive_files.ArchiveFile]) -> Iterator[NDArray[np.void]]:
 
 ALLOWED.update(
     {
-        f"workers.jobs.{job.__name__}": (job, every_s)
-        for job, every_s in (
-            *((take, OFTEN_S), (thaw, OFTEN_S), (prune, 3600.0), (index, 3600.0)),
-            *(
-                (bury, 10.0),
-                (rank, 3600.0),
-                (check, DAY_S),
-                (calibrate, DAY_S),
-                (measure, DAY_S),
-                (episodes, MINUTE_S),
-                (tally, 2 * MINUTE_S),
-                (compare, MINUTE_S),
-            ),
+        f"workers.jobs.{job.__name__}": (job, EVERY_S[job.__name__])
+        for job in (
+            *(take, thaw, prune, index, bury, rank),
+            *(check, calibrate, measure, episodes, tally, compare),
         )
     }
 )
-"""Whether a file is due, `take` sees for itself, and `episodes` whether figures are. The names lie
-in the store, and stay as they are; nothing is imported by them."""
+"""The names lie in the store, and stay as they are; nothing is imported by them."""
 
 
 def _breathe() -> None:
