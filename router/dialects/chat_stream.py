@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from router.dialects.stream import EventStream, is_named_error
+from router.dialects.stream import LINE, EventStream, is_named_error
 from telemetry.wire.chat import AnswerPart, ChoicePart, has_failed, parse_part, says_something
 from telemetry.wire.lenient import read_leniently
+from telemetry.wire.pieces import CHAT, read_piece
 from telemetry.wire.said import bytes_said
 from telemetry.wire.sse import DONE, data_of
 from telemetry.wire.thoughts import IN_CHAT, may_hold, message_marks
@@ -32,13 +33,14 @@ class _Choice:
 class ChatStream(EventStream):
     """What one stream has shown so far."""
 
-    __slots__ = ("_choices", "_hide_usage", "_n_choices", "_tier")
+    __slots__ = ("_choices", "_has_end", "_hide_usage", "_n_choices", "_tier")
 
     def __init__(self, *, hide_usage: bool, n_choices: int = 1) -> None:
         super().__init__()
         self._hide_usage = hide_usage
         self._n_choices = n_choices
         self._choices: dict[int, _Choice] = {}
+        self._has_end = False  # of any of them
         self._tier: Any = None
 
     @property
@@ -52,9 +54,28 @@ class ChatStream(EventStream):
 
         Some providers send one with every piece.
         """
-        return len(self._choices) >= self._n_choices and all(
-            c.is_trusted for c in self._choices.values()
-        )
+        if not self._has_end or len(self._choices) < self._n_choices:
+            return False
+        return all(c.is_trusted for c in self._choices.values())
+
+    def _goes_on(self, event: bytes) -> bool:
+        if self.id is None or not event.startswith(LINE) or b"\n" in event:
+            return False
+        piece = read_piece(CHAT, event[len(LINE) - 1 :])
+        if piece is None or piece.object == "error":
+            return False
+        part = piece.choices[0]
+        choice = self._choices.get(part.index)
+        if choice is None or choice.finished:
+            return False
+        self._tier = piece.service_tier or self._tier
+        said_bytes = part.said_bytes
+        if said_bytes is None:
+            return True
+        self.spoke = choice.spoke = True
+        self.n_pieces += 1
+        self.said_bytes += said_bytes
+        return True
 
     def _read(self, event: bytes) -> bool:
         """Take note of one event; return whether it is the usage chunk that only we asked for."""
@@ -108,7 +129,7 @@ class ChatStream(EventStream):
         elif speaks and not part.finish_reason:
             choice.spoke = True
         if part.finish_reason:
-            choice.finished = True
+            choice.finished = self._has_end = True
 
 
 def whole_as_stream(body: bytes) -> bytes:

@@ -8,6 +8,7 @@ import msgspec
 
 from router.dialects.stream import NamedEventStream
 from telemetry.wire.messages import MessagesEvent, merged_usage, parse_messages_event
+from telemetry.wire.pieces import MESSAGES, read_piece, size_of
 from telemetry.wire.said import bytes_said
 from telemetry.wire.thoughts import block_mark
 from telemetry.wire.usage import id_of
@@ -15,6 +16,8 @@ from telemetry.wire.usage import id_of
 DELTAS = {"text": "text_delta", "thinking": "thinking_delta"}
 """Of blocks that come in pieces of text, under the block's own name."""
 THOUGHTS = ("thinking", "redacted_thinking")
+PIECE = b"event: content_block_delta\ndata: {"
+"""How nearly all events of an answer begin."""
 
 
 class _Thought:
@@ -31,6 +34,9 @@ class _Thought:
         for name, pieces in self._pieces.items():
             if isinstance(piece.get(name), str):
                 pieces.append(piece[name])
+
+    def add_words(self, thinking: str | None, signature: str | None) -> None:
+        self.add({"thinking": thinking, "signature": signature})
 
     @property
     def mark(self) -> str | None:
@@ -55,6 +61,23 @@ class MessagesStream(NamedEventStream[MessagesEvent]):
     def finished(self) -> bool:
         """Whether there was a reason for its end."""
         return self._finished
+
+    def _goes_on(self, event: bytes) -> bool:
+        if not event.startswith(PIECE) or event.count(b"\n") != 1:
+            return False
+        piece = read_piece(MESSAGES, event[len(PIECE) - 1 :])
+        if piece is None:
+            return False
+        said, thought = piece.delta, self._thought
+        if thought is not None:
+            thought.add_words(said.thinking, said.signature)
+        if said.text or said.partial_json or said.thinking or said.signature:
+            self.spoke = True
+            self.n_pieces += 1
+            self.said_bytes += (
+                size_of(said.text) + size_of(said.partial_json) + size_of(said.thinking)
+            )
+        return True
 
     def _parse(self, data: bytes) -> MessagesEvent | None:
         return parse_messages_event(data)

@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from router.dialects.messages_stream import named_event
-from router.dialects.stream import NamedEventStream
+from router.dialects.stream import LINE, NamedEventStream
+from telemetry.wire.pieces import RESPONSES, read_piece, size_of
 from telemetry.wire.responses import ResponsesEvent, parse_responses_event
 from telemetry.wire.said import bytes_said
 from telemetry.wire.thoughts import item_mark
@@ -26,6 +27,22 @@ class ResponsesStream(NamedEventStream[ResponsesEvent]):
     def finished(self) -> bool:
         """Whether it has come to its end: nothing else says why it ends."""
         return self.done
+
+    def _goes_on(self, event: bytes) -> bool:
+        name, _, line = event.partition(b"\n")
+        is_named = name.startswith(b"event: response.") and name.endswith(b".delta")
+        if not (is_named and line.startswith(LINE)) or b"\n" in line:
+            return False
+        piece = read_piece(RESPONSES, line[len(LINE) - 1 :])
+        if piece is None or not piece.type.endswith(".delta"):
+            return False
+        if piece.delta:
+            self.spoke = True
+            self.n_pieces += 1
+            self.said_bytes += size_of(piece.delta)
+        if piece.sequence_number is not None:
+            self.n_events = piece.sequence_number + 1
+        return True
 
     def _parse(self, data: bytes) -> ResponsesEvent | None:
         return parse_responses_event(data)

@@ -14,6 +14,8 @@ from telemetry.wire.usage import Usage
 
 MAX_EVENT_BYTES = 16 << 20
 """An image or a sound in one event; beyond this no client reads on either."""
+LINE = b"data: {"
+"""How the line of an event begins that tells an object."""
 
 
 class AnswerStream(ABC):
@@ -82,7 +84,11 @@ class AnswerStream(ABC):
 
 
 class EventStream(AnswerStream):
-    """A stream of events; each dialect reads its own."""
+    """A stream of events; each dialect reads its own.
+
+    What plainly goes on with an answer is looked at in a hurry; all else is read in full. Both see
+    the same.
+    """
 
     __slots__ = ("_splitter",)
 
@@ -92,6 +98,23 @@ class EventStream(AnswerStream):
 
     def feed(self, data: bytes) -> bytes:
         """Read `data`; return the whole events to pass on now."""
+        events = None if self.unreadable else self._splitter.whole(data)
+        if events is None:
+            return self._feed_parts(data)
+        passed = []  # nearly always all of them, as they came
+        for event in events:
+            if self._goes_on(event):
+                passed.append(event)
+                continue
+            hidden = self._read(event)
+            if self.unreadable:
+                break
+            if not hidden:
+                passed.append(event)
+        return data if len(passed) == len(events) else b"".join(e + b"\n\n" for e in passed)
+
+    def _feed_parts(self, data: bytes) -> bytes:
+        """Do the same with events that did not come by themselves."""
         out = []
         for event in self._splitter.feed(data):
             hidden = self._read(event)
@@ -112,6 +135,14 @@ class EventStream(AnswerStream):
         if self.unreadable or not self._is_readable(rest):
             return b""
         return b"" if self._read(rest) else rest + b"\n\n"
+
+    @abstractmethod
+    def _goes_on(self, event: bytes) -> bool:
+        """Take note of an event that plainly goes on with what was begun; else return False.
+
+        Args:
+            event: without its blank line; its lines end with LF alone.
+        """
 
     @abstractmethod
     def _read(self, event: bytes) -> bool:

@@ -31,11 +31,21 @@ class EventSplitter:
     def __init__(self) -> None:
         self._rest = bytearray()
 
+    def whole(self, data: bytes) -> list[bytes] | None:
+        """Return the events in `data`, without their blank lines; None where it is to be fed.
+
+        It is not where it plainly holds whole ones and nothing waits for its end: nearly always.
+        """
+        if self._rest or b"\r" in data or not data.endswith(b"\n\n"):
+            return None
+        return data[:-2].split(b"\n\n")
+
     def feed(self, data: bytes) -> list[bytes]:
         """Return the events that are whole now."""
+        events = self.whole(data)
+        if events is not None:
+            return [data] if len(events) == 1 else [event + b"\n\n" for event in events]
         rest = self._rest
-        if not rest and data.endswith(b"\n\n") and b"\r" not in data:  # nearly always
-            return [part + b"\n\n" for part in data[:-2].split(b"\n\n")]
         start = max(len(rest) - LONGEST_LINE_ENDS, 0)
         rest += data
         out, begin = [], 0
