@@ -34,8 +34,8 @@ from router.dispatch.time_limits import TimeLimits
 from router.endpoints.catalog import Endpoint
 from router.endpoints.health import Health
 from router.endpoints.machine_time import MachineTime
+from router.net.answer import Header
 from router.net.codings import CodedAnswer, decoded
-from router.net.connection import Header
 from router.net.deadline import Deadline
 from router.net.pool import Upstream, UpstreamResponse
 from telemetry.events import Result

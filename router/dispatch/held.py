@@ -15,6 +15,7 @@ import httpx
 
 from router.dialects.stream import AnswerStream
 from router.dispatch.fates import Fate
+from router.net.answer import Answer, Take
 from router.net.deadline import Deadline
 from telemetry.events import Result
 
@@ -80,6 +81,19 @@ class HeldStream:
         if self.spoke_at is None and self.state.spoke:
             self.spoke_at = time.monotonic()
         return passed
+
+    async def pour(self, take: Take) -> bool:
+        """Have `take` given what comes, until it takes no more; return whether the end came.
+
+        Raises:
+            httpx.RemoteProtocolError: the connection broke.
+        """
+        if isinstance(self.chunks, Answer):
+            return await self.chunks.pour(take)
+        async for chunk in self.chunks:
+            if not take(chunk):
+                return False
+        return True
 
     def left_s(self) -> float:
         """Return what the next byte may take from now on, in seconds."""

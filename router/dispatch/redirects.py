@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from router.net.connection import Header
+from router.net.answer import Header
 from router.net.pool import Target, Upstream, UpstreamResponse
 
 MAX_REDIRECTS = 3

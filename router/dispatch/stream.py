@@ -53,9 +53,12 @@ class StreamedAnswer:
         self._keeps = keep
         self._book = book
         self._on_ids = on_ids
-        self._told_ids: tuple[str | None, str | None] = (None, None)
+        self._told_id: str | None = None
+        self._told_container: str | None = None
         self._booked = False
         self._ending = b""
+        self._untold = b""  # what was read last, and has not left
+        self._limit: Deadline
         self._said: list[bytes] = []
         self._said_bytes = 0
 
@@ -85,18 +88,14 @@ class StreamedAnswer:
         """Send whole events until the stream ends; return what is still to be sent at its end."""
         stream, source = self._stream, self._source
         try:
-            with Deadline(source.left_s()) as limit:
-                async for chunk in source.chunks:
-                    limit.move(math.inf)  # what a slow client takes is not the provider's
-                    passed = source.feed(chunk)
-                    self._keep(passed)
-                    self._tell_ids()
+            with Deadline(source.left_s()) as self._limit:
+                while not await source.pour(self._take):
                     if stream.done or stream.unreadable or stream.told:
                         self._ending = self._ending or self._end(ended_well=False)
-                    await self._exchange.part(passed)
+                    await self._exchange.part(self._untold)
                     if stream.unreadable or (stream.done and self._ending):
                         return self._ending
-                    limit.move(source.left_s())
+                    self._limit.move(source.left_s())
         except (TimeoutError, httpx.RemoteProtocolError) as error:
             rest = stream.close()
             self._keep(rest)
@@ -104,6 +103,24 @@ class StreamedAnswer:
         rest = stream.flush()
         self._keep(rest)
         return rest + self._end(ended_well=True)
+
+    def _take(self, chunk: bytes) -> bool:
+        """Read what came and send it on, most often at once; else return False: it is to be sent.
+
+        Not at once is what a client has no room for, and what an outcome is to be written before.
+        """
+        stream, source = self._stream, self._source
+        passed = source.feed(chunk)
+        if self._keeps:
+            self._keep(passed)
+        self._tell_ids()
+        has_end = stream.done or stream.unreadable or stream.told
+        if has_end or not self._exchange.part_now(passed):
+            self._untold = passed
+            self._limit.move(math.inf)  # what a slow client takes is not the provider's
+            return False
+        self._limit.move(source.left_s())
+        return True
 
     def _end(self, *, ended_well: bool, timed_out: bool = False) -> bytes:
         """Book how the stream ended; return the error event that tells of one that is not whole.
@@ -138,10 +155,10 @@ class StreamedAnswer:
         return error_event(path, code, message, number=number)
 
     def _tell_ids(self) -> None:
-        ids = self._stream.id, self._stream.container
-        if ids != self._told_ids:
-            self._told_ids = ids
-            self._on_ids(*ids)
+        stream = self._stream
+        if stream.id is not self._told_id or stream.container is not self._told_container:
+            self._told_id, self._told_container = stream.id, stream.container
+            self._on_ids(stream.id, stream.container)
 
     def _keep(self, chunk: bytes) -> None:
         if self._keeps and self._said_bytes <= MAX_PART_BYTES:

@@ -2,6 +2,7 @@
 
 - `deadline`: limits in time that cost little
 - `connection`: one connection to a provider, as HTTP/1.1 has it
+- `answer`: what comes on it, poured out at once or read as its reader likes
 - `pool`: connections to providers, kept and opened
 - `codings`: content codings undone, of requests and of answers
 - `bodies`: bodies of requests, held within one budget or passed on in pieces

@@ -18,6 +18,8 @@ Send = Callable[[Message], Awaitable[None]]
 Header = tuple[bytes, bytes]
 Whole = Callable[[int, Sequence[Header], bytes], bool]
 """Writes a whole answer at once; returns whether that was possible."""
+Part = Callable[[bytes], bool]
+"""Writes a piece of an answer at once; returns whether that was possible."""
 Tell = Callable[[str, str], bytes | None]
 """Returns the event that says an error (code, message); None where none can be said now."""
 
@@ -29,16 +31,22 @@ LINE = "pointsman.line"
 class ClientLine:
     """What the protocol offers a request beyond ASGI; it belongs to that request alone."""
 
-    __slots__ = ("cut", "gone", "whole")
+    __slots__ = ("cut", "gone", "part", "whole")
 
-    def __init__(self, whole: Whole | None = None, cut: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        whole: Whole | None = None,
+        cut: Callable[[], None] | None = None,
+        part: Part | None = None,
+    ) -> None:
         self.whole = whole
+        self.part = part
         self.cut = cut  # closes the connection, its answer unfinished
         self.gone: Callable[[], None] | None = None  # called when the client closes the connection
 
     def release(self) -> None:
         """Let go of the request: what holds itself waits for the collector."""
-        self.whole = self.gone = self.cut = None
+        self.whole = self.gone = self.cut = self.part = None
 
 
 class Exchange:
@@ -160,6 +168,16 @@ class Exchange:
         if data:
             await self._send({"type": "http.response.body", "body": data, "more_body": True})
             self.n_parts += 1
+
+    def part_now(self, data: bytes) -> bool:
+        """Send a piece at once; return False where that cannot be: then `part` is to wait."""
+        if not data:
+            return True
+        part = self.line.part
+        if part is None or not part(data):
+            return False
+        self.n_parts += 1
+        return True
 
     async def end(self, data: bytes = b"") -> None:
         """Send the last piece."""

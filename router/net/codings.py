@@ -18,7 +18,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-from router.net.connection import Header
+from router.net.answer import Header
 from router.net.pool import UpstreamResponse
 
 MAX_RATIO = 100

@@ -17,7 +17,7 @@ from typing import cast
 import httptools
 import httpx
 
-Header = tuple[bytes, bytes]
+from router.net.answer import Answer
 
 MAX_HEAD_BYTES = 128 << 10
 """Of status line, headers and interim answers, and of what else stands between pieces of a body."""
@@ -33,93 +33,6 @@ class BodyInPieces:
 
     pieces: AsyncIterator[bytes]
     length: int | None  # bytes, if it is known before the end
-
-
-class Answer:
-    """One answer while it arrives: status, headers, then the body by `async for`."""
-
-    __slots__ = (
-        "_connection",
-        "_ended",
-        "_error",
-        "_waiter",
-        "chunks",
-        "headers",
-        "n_unread",
-        "pump",
-        "status",
-    )
-
-    def __init__(self, connection: Connection) -> None:
-        self.status = 0  # until the head is there
-        self.headers: list[Header] = []  # names in lower case
-        self.chunks: list[bytes] = []
-        self.n_unread = 0
-        self.pump: asyncio.Task[None] | None = None  # sends what is asked, while it does
-        self._connection: Connection | None = connection
-        self._waiter: asyncio.Future[None] | None = None
-        self._ended = False
-        self._error: Exception | None = None
-
-    def __aiter__(self) -> Answer:
-        return self
-
-    async def __anext__(self) -> bytes:
-        """Return all that has arrived since the last time.
-
-        Raises:
-            httpx.RemoteProtocolError: the connection broke, or what came is no HTTP.
-            Whatever went wrong with the body of the request.
-        """
-        while not self.chunks:
-            if self._ended:
-                if self._error is not None:
-                    raise self._error
-                raise StopAsyncIteration
-            await self._news()
-        chunks, self.chunks, self.n_unread = self.chunks, [], 0
-        if self._connection is not None:
-            self._connection.resume()
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-    async def head(self) -> None:
-        """Wait for status and headers.
-
-        Raises:
-            httpx.RemoteProtocolError: the connection broke before, or what came is no HTTP.
-            Whatever went wrong with the body of the request.
-        """
-        while not self.status:
-            if self._error is not None:
-                raise self._error
-            await self._news()
-
-    async def aclose(self) -> None:
-        """Give the answer up; closes the connection unless the answer is whole."""
-        if self._connection is not None:
-            self._connection.abort()
-
-    def end(self, error: Exception | None = None) -> None:
-        """The answer is whole, or will never be; the connection is no longer its own."""
-        self._connection = None
-        if self.pump is not None:
-            self.pump.cancel()
-            self.pump = None
-        self._ended, self._error = True, error
-        self.wake()
-
-    def wake(self) -> None:
-        """There is news for whoever waits."""
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    async def _news(self) -> None:
-        assert self._connection is not None
-        self._waiter = self._connection.loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
 
 
 class Connection(asyncio.Protocol):
@@ -270,11 +183,11 @@ class Connection(asyncio.Protocol):
             why = f"over {MAX_HEAD_BYTES} bytes that are no body"
             self._break(httpx.RemoteProtocolError(why))
         else:
+            if answer.status:
+                answer.wake()
             if answer.n_unread > MAX_UNREAD_BYTES and not self._paused:
                 self._paused = True
                 cast(asyncio.Transport, self._transport).pause_reading()
-            if answer.status:
-                answer.wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The end: a good one only for an answer that is as long as its connection."""

@@ -85,6 +85,15 @@ def write_whole(
     return True
 
 
+def write_part(cycle: RequestResponseCycle, data: bytes) -> bool:
+    """Send a piece of an answer in chunks; return False where the client has yet to read."""
+    if cycle.flow.write_paused or not cycle.chunked_encoding or cycle.scope["method"] == "HEAD":
+        return False
+    if not cycle.disconnected:
+        cycle.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+    return True
+
+
 def cut(cycle: RequestResponseCycle) -> None:
     """Close a connection whose answer is not finished; what was written leaves if it is read."""
     cycle.disconnected = True  # else uvicorn would miss the end of the answer, aloud
@@ -200,7 +209,9 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         self.app, self._in_body = served, True
         cycle = self.cycle
-        line = ClientLine(partial(write_whole, cycle), partial(cut, cycle))
+        line = ClientLine(
+            partial(write_whole, cycle), partial(cut, cycle), partial(write_part, cycle)
+        )
         self.scope[LINE] = line  # type: ignore[literal-required]
 
     def on_message_complete(self) -> None:

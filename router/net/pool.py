@@ -20,7 +20,8 @@ from typing import NamedTuple, Protocol, cast
 import httpx
 from aiohappyeyeballs import start_connection
 
-from router.net.connection import Answer, BodyInPieces, Connection, Header
+from router.net.answer import Answer, Header
+from router.net.connection import BodyInPieces, Connection
 
 CONNECT_S = 10.0
 """Twice what the SDKs of OpenAI and Anthropic wait; nothing was sent, so it can be tried again."""
