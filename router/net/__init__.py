@@ -1,8 +1,8 @@
 """Sockets, both sides: bytes and deadlines; no model and no policy.
 
 - `deadline`: limits in time that cost little
+- `answer`: a provider's answer, poured out as it comes or read at its reader's pace
 - `connection`: one connection to a provider, as HTTP/1.1 has it
-- `answer`: what comes on it, poured out at once or read as its reader likes
 - `pool`: connections to providers, kept and opened
 - `codings`: content codings undone, of requests and of answers
 - `bodies`: bodies of requests, held within one budget or passed on in pieces

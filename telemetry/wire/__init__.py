@@ -13,4 +13,5 @@
 - `messages`: Anthropic's Messages
 - `responses`: OpenAI's Responses
 - `embeddings`: vectors of texts
+- `pieces`: what goes on with a streamed answer, checked and not built
 """
