@@ -267,3 +267,43 @@ def test_a_user_is_booked_by_a_digest_that_nobody_can_guess_back(
 )
 def test_usage_is_read_in_every_form(said: Any, meant: Usage | None) -> None:
     assert usage_of(said) == meant
+
+
+@pytest.mark.parametrize("tier", [None, "priority", 7])
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"prompt_tokens": 10, "completion_tokens": 5},
+        {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15},
+        {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": None},
+        {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": -1},
+        {"prompt_tokens": 10, "completion_tokens": True},
+        {"prompt_tokens": 1 << 40, "completion_tokens": 5},
+        {"prompt_tokens": 10, "completion_tokens": 5, "prompt_tokens_details": None},
+        {"prompt_tokens": 10, "completion_tokens": 5, "prompt_tokens_details": {}},
+        {
+            "prompt_tokens": 10,
+            "completion_tokens": 5,
+            "total_tokens": 15,
+            "prompt_tokens_details": {"cached_tokens": 8, "audio_tokens": 0},
+            "completion_tokens_details": {"reasoning_tokens": 3, "audio_tokens": None},
+        },
+        {
+            "prompt_tokens": 10,
+            "completion_tokens": 5,
+            "total_tokens": 18,
+            "completion_tokens_details": {"reasoning_tokens": 3},
+        },
+        {
+            "prompt_tokens": 10,
+            "completion_tokens": 5,
+            "prompt_tokens_details": {"cached_tokens": 99},
+            "completion_tokens_details": {"reasoning_tokens": 6},
+        },
+    ],
+)
+def test_plain_usage_is_read_as_it_is_beside_a_field_that_nobody_knows(
+    said: dict[str, Any], tier: Any
+) -> None:
+    """The quick way for what most report says what the thorough one does."""
+    assert usage_of(said, tier) == usage_of({**said, "unknown": 1}, tier)

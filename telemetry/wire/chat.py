@@ -105,8 +105,9 @@ def parse_answer(body: bytes) -> ChatAnswer | None:
     answer = decode(_WHOLE, body)
     if answer is None or not answer.choices or answer.error or answer.object == "error":
         return None
-    if any(has_failed(choice) or bytes(choice.message) == b"null" for choice in answer.choices):
-        return None
+    for choice in answer.choices:
+        if has_failed(choice) or bytes(choice.message) == b"null":
+            return None
     return answer
 
 
@@ -115,7 +116,7 @@ def read_chat_answer(body: bytes) -> WholeAnswer | None:
     found = parse_answer(body)
     if found is None:
         return None
-    said = (bytes(choice.message) for choice in found.choices or ())
+    said = [bytes(choice.message) for choice in found.choices or ()]
     return WholeAnswer(
         id_of(found.id),
         usage_of(found.usage, found.service_tier),

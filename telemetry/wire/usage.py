@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from msgspec import Struct
+from msgspec import Meta, Struct, ValidationError, convert
 
 from telemetry.wire.costs import COSTS, reported_nano
 
@@ -44,6 +44,44 @@ class WholeAnswer(Struct, frozen=True):
     item_ids: tuple[str, ...] = ()  # by which a later call may name what it consists of
 
 
+Count = Annotated[int, Meta(ge=0, le=MAX_TOKENS)]
+
+
+class _PromptDetails(Struct, forbid_unknown_fields=True):
+    cached_tokens: Count = 0
+    audio_tokens: Any = None
+
+
+class _CompletionDetails(Struct, forbid_unknown_fields=True):
+    reasoning_tokens: Count = 0
+    audio_tokens: Any = None
+    accepted_prediction_tokens: Any = None
+    rejected_prediction_tokens: Any = None
+
+
+class _PlainUsage(Struct, forbid_unknown_fields=True):
+    """What OpenAI reports, and many others: nothing in it can be read in two ways."""
+
+    prompt_tokens: Count
+    completion_tokens: Count
+    total_tokens: Count | None = None
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
+
+    def read(self, tier: Any) -> Usage:
+        """Return the counts, with a service tier that is told beside them."""
+        prompt, completion = self.prompt_tokens, self.completion_tokens
+        ours, theirs = self.prompt_tokens_details, self.completion_tokens_details
+        cached = ours.cached_tokens if ours is not None else 0
+        reasoning = theirs.reasoning_tokens if theirs is not None else 0
+        if reasoning and (
+            self.total_tokens == prompt + completion + reasoning or reasoning > completion
+        ):
+            completion += reasoning
+        told = tier_of(tier) if tier is not None else None
+        return Usage(prompt, completion, min(cached, prompt), reasoning, tier=told)
+
+
 def usage_of(value: Any, tier: Any = None) -> Usage | None:
     """Return what a provider reports, as far as it makes sense; None where it does not.
 
@@ -67,6 +105,11 @@ def usage_of(value: Any, tier: Any = None) -> Usage | None:
     """
     if not isinstance(value, dict):
         return None
+    if "completion_tokens" in value:  # else it is no plain one, and nothing has to fail for that
+        try:
+            return convert(value, _PlainUsage).read(tier)
+        except ValidationError:
+            pass
     prompt = _first(value, "prompt_tokens", "input_tokens")
     if prompt is None:
         return None
