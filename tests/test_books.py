@@ -110,6 +110,26 @@ def test_the_user_says_which_headers_travel_as_well() -> None:
     assert [name for name, _ in out] == [b"x-new", b"accept-encoding"]
 
 
+def test_the_same_names_travel_differently_where_key_rules_or_connection_differ() -> None:
+    sent = [(b"x-new", b"1"), (b"x-title", b"2"), (b"connection", b"close")]
+    plain = PassthroughProvider("p", "http://h/v1", None, False, PLACE)
+    told = PassthroughProvider("p", "http://h/v1", None, False, PLACE, frozenset([b"x-new"]))
+    own = PassthroughProvider("p", "http://h/v1", None, True, PLACE)
+
+    def passed(
+        to: PassthroughProvider, *, keyed: bytes = b"x", hop: bytes = b"close"
+    ) -> set[bytes]:
+        headers = [*sent[:2], (b"connection", hop)]
+        out = forward_headers(headers, CALLER, to, key_headers=frozenset([keyed]))
+        return {name for name, _ in out} & {b"x-new", b"x-title"}
+
+    for _ in range(2):  # the second time it is remembered
+        assert passed(plain) == {b"x-title"}
+        assert passed(told) == passed(own) == {b"x-new", b"x-title"}
+        assert passed(told, keyed=b"x-title") == {b"x-new"}
+        assert passed(told, hop=b"X-New") == {b"x-title"}
+
+
 def test_limits_of_a_provider_are_told_to_who_named_its_model_only() -> None:
     said = [(b"x-ratelimit-remaining", b"3"), (b"retry-after", b"1"), (b"set-cookie", b"c")]
 

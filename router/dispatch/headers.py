@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Protocol
 
 from router.endpoints.entries import Dialect
@@ -44,6 +45,9 @@ REQUEST_IDS = frozenset((b"x-request-id", b"request-id"))
 """Where OpenAI's and Anthropic's clients look for the id of a request: ours, so that the
 provider's goes back under another name."""
 UPSTREAM_REQUEST_ID = b"x-router-upstream-request-id"
+MAX_KINDS = 128
+"""Kinds of clients by the names of their headers, whose way on is remembered."""
+NOTHING_NAMED = frozenset[bytes]()
 HOP_BY_HOP = frozenset(
     b"connection keep-alive transfer-encoding te trailer upgrade proxy-authenticate set-cookie "
     b"server date".split()
@@ -82,27 +86,36 @@ def forward_headers(
     Args:
         key_headers: names that carry a provider's key: whoever sends one means another provider.
     """
-    hop = named_by_connection(headers)
-    out = [
-        (name, value)
-        for name, value in headers
-        if name not in STAYS
-        and name not in key_headers
-        and name not in hop
-        and not name.startswith(OURS)
-        and (
-            to.client_auth
-            or name in TRAVEL
-            or name in to.forwarded
-            or name.startswith(TRAVEL_PREFIXES)
-        )
-    ]
+    names = tuple([name for name, _ in headers])
+    hop = named_by_connection(headers) if b"connection" in names else NOTHING_NAMED
+    places = _travelling(names, hop, key_headers, to.forwarded, to.client_auth)
+    out = [headers[place] for place in places]
     out.append((b"accept-encoding", b"identity"))
     if to.auth_header is not None:
         out.append(to.auth_header)
     elif to.client_auth:
         out += caller.credentials
     return out
+
+
+@lru_cache(MAX_KINDS)
+def _travelling(
+    names: tuple[bytes, ...],
+    hop: frozenset[bytes],
+    key_headers: frozenset[bytes],
+    forwarded: frozenset[bytes],
+    client_auth: bool,
+) -> tuple[int, ...]:
+    """Return the places of headers that go to a provider: by names alone, of which few differ."""
+    return tuple(
+        place
+        for place, name in enumerate(names)
+        if name not in STAYS
+        and name not in key_headers
+        and name not in hop
+        and not name.startswith(OURS)
+        and (client_auth or name in TRAVEL or name in forwarded or name.startswith(TRAVEL_PREFIXES))
+    )
 
 
 def headers_in(dialect: Dialect, headers: Sequence[Header], to: Destination) -> list[Header]:
