@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -51,11 +52,16 @@ class Rival(Interrupting, Generic[T]):
         """The block is slow."""
         coroutine = self._start()
         if coroutine is None:
-            self.due_at = self._loop.time() + ASK_AGAIN_S
+            self.due_at = time.monotonic() + ASK_AGAIN_S
             self._clock.add(self)
             return
-        self._beside = self._loop.create_task(coroutine)
+        self._beside = asyncio.get_running_loop().create_task(coroutine)
         self._beside.add_done_callback(self._done)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it was started."""
+        return self._beside is not None
 
     @property
     def may_answer(self) -> bool:

@@ -8,10 +8,12 @@ limit is kept up to `TICK_S` late, and never early.
 from __future__ import annotations
 
 import asyncio
+import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 TICK_S = 0.05
 """The shortest limits are a second."""
@@ -20,7 +22,7 @@ TICK_S = 0.05
 class Waiting(Protocol):
     """Something with a limit."""
 
-    due_at: float  # loop seconds
+    due_at: float  # monotonic seconds
 
     def ring(self) -> None:
         """The limit has passed."""
@@ -45,8 +47,7 @@ class Clock:
         self._waiting.discard(waiting)
 
     def _tick(self) -> None:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        loop, now = asyncio.get_running_loop(), time.monotonic()
         for due in [w for w in self._waiting if w.due_at <= now]:
             self._waiting.discard(due)
             due.ring()
@@ -56,31 +57,39 @@ class Clock:
 
 
 _CLOCKS: WeakKeyDictionary[asyncio.AbstractEventLoop, Clock] = WeakKeyDictionary()
+_Latest = tuple[Callable[[], asyncio.AbstractEventLoop | None], Clock | None]
+_latest: _Latest = (lambda: None, None)
+"""The loop that was asked for last, and its clock: a process serves on one."""
 
 
 def clock_of(loop: asyncio.AbstractEventLoop) -> Clock:
     """Return the clock of a loop."""
+    global _latest
+    of, clock = _latest
+    if clock is not None and of() is loop:
+        return clock
     found = _CLOCKS.get(loop)
     if found is None:
         found = _CLOCKS[loop] = Clock()
+    _latest = ref(loop), found
     return found
 
 
 class Interrupting(ABC):
     """A block that something may end from outside; a cancellation from elsewhere stays one."""
 
-    __slots__ = ("_clock", "_loop", "_n_cancelling", "_passed", "_task", "due_at")
+    __slots__ = ("_clock", "_n_cancelling", "_passed", "_task", "due_at")
 
     def __init__(self, limit_s: float) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._clock = clock_of(self._loop)
         self._passed = False
-        self.due_at = self._loop.time() + limit_s
+        self.due_at = time.monotonic() + limit_s
 
     def __enter__(self) -> Self:
-        task = asyncio.current_task(self._loop)
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
         assert task is not None
         self._task, self._n_cancelling = task, task.cancelling()
+        self._clock = clock_of(loop)
         self._clock.add(self)
         return self
 
@@ -117,7 +126,7 @@ class Deadline(Interrupting):
 
     def move(self, limit_s: float) -> None:
         """Set the limit anew, from now on."""
-        self.due_at = self._loop.time() + limit_s
+        self.due_at = time.monotonic() + limit_s
 
     def ring(self) -> None:
         """Cancel the task."""
