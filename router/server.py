@@ -26,9 +26,9 @@ from router.decision.seal import Seal
 from router.decision.sealing import SealingKeys
 from router.decision.sessions import Sessions
 from router.decision.stored_ids import StoredIds
-from router.dispatch.attempt import Dispatcher
 from router.dispatch.booking import Booking
 from router.dispatch.call import Calls
+from router.dispatch.dispatcher import Dispatcher
 from router.dispatch.in_force import ConfigurationTeller
 from router.dispatch.intents import Intents
 from router.dispatch.observer_line import ObserverLine

@@ -11,7 +11,9 @@
 - `redirects`: where a request goes in the end
 - `held`: a stream until it may be let go
 - `ending`: how one upstream call ended
-- `attempt`: one call to one endpoint
+- `heads`: what the head of an answer is worth reading for
+- `attempt`: one call to one endpoint: what goes out, and what comes of it
+- `dispatcher`: that call, made
 - `beyond_choice`: what a call that explores costs beyond its choice
 - `rates`: what attempts take of the limits of providers
 - `untold`: what attempts come to, also where nobody told what they used

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Coroutine, Iterator
+from typing import Any
 
 import structlog
 
@@ -15,22 +17,23 @@ from router.budgets.amounts import is_priced
 from router.config.budgets import BudgetUnit
 from router.config.entries import Streaming
 from router.decision.decide import Decision
+from router.decision.planner import last_resort_of, may_serve
 from router.dialects.request import Outgoing
 from router.dispatch.attempt import (
     Attempt,
-    Dispatcher,
     Reply,
     Sending,
     StreamOptionsRefused,
 )
+from router.dispatch.dispatcher import Dispatcher
 from router.dispatch.fates import ThoughtsRefused
 from router.dispatch.headers import forward_headers, forward_query, headers_in
 from router.dispatch.held import Hold
 from router.dispatch.intents import Recipient, is_recorded
-from router.dispatch.race import Permit
+from router.dispatch.race import Permit, is_at_hand, order
 from router.dispatch.refusing import least_of
 from router.dispatch.spending import AmountUnknown, CallSpending
-from router.dispatch.time_limits import TimeLimitTable, beside_s, client_s, deadline_s
+from router.dispatch.time_limits import TimeLimitTable, client_s, patience_s
 from router.dispatch.traces import trace_of
 from router.endpoints.catalog import Endpoint
 from router.errors import (
@@ -39,16 +42,36 @@ from router.errors import (
     BudgetSpent,
     DispatchError,
     NoCandidates,
+    Overloaded,
     RateShareSpent,
 )
 from router.net.asgi import Exchange
 from router.policy.constraints import why_forbidden_now
+from router.translation.carried import NO_MARKS
 
 log = structlog.get_logger()
 
 
 class Asking:
     """Puts one call to endpoints, one attempt after another or side by side."""
+
+    __slots__ = (
+        "_configuration",
+        "_context",
+        "_deadline_s",
+        "_dispatcher",
+        "_exchange",
+        "_forbidden",
+        "_limits",
+        "_nonce",
+        "_plan",
+        "_refused",
+        "_spending",
+        "_trace",
+        "buffers",
+        "client_s",
+        "deadline",
+    )
 
     def __init__(
         self,
@@ -64,13 +87,50 @@ class Asking:
         self._exchange = exchange
         self._dispatcher = dispatcher
         self._forbidden: dict[str, str] = {}  # who might have had it, and may not any more
-        self._configuration = context.beliefs.configuration
-        self._deadline_s = deadline_s(self._configuration.server.deadline_s, exchange.headers)
-        self._trace = trace_of(exchange, context.request.dialect, self._configuration)
+        self._configuration = configuration = context.beliefs.configuration
+        self._limits = configuration.derive(TimeLimitTable)
+        self._trace = trace_of(exchange, context.request.dialect, configuration)
         self.client_s = client_s(exchange.headers)  # how patient the client is
+        configured_s = configuration.server.deadline_s
+        self._deadline_s = patience_s(configured_s, self.client_s)
         self.deadline = context.at.monotonic_s + self._deadline_s
         streams = context.caller.app.entry.stream
         self.buffers = context.request.streamed and streams is Streaming.BUFFERED
+
+    def first(self) -> tuple[Endpoint, Iterator[Endpoint] | None]:
+        """Return whom to ask first, and who follows; None: those of `candidates`, without it.
+
+        Raises:
+            NoCandidates, Overloaded: policy forbids everybody, or they have enough to do.
+        """
+        plan, health = self._plan, self._dispatcher.health
+        usable = may_serve(plan, plan.drawn)
+        if usable and is_at_hand(plan.drawn, health):
+            return plan.drawn, None  # most often
+        candidates = self.candidates(usable=usable)
+        first = next(candidates, None)
+        if first is None:
+            first = last_resort_of(plan)
+            if health.is_full(first):
+                raise Overloaded([first.id])
+        return first, candidates
+
+    def candidates(self, *, usable: bool = False) -> Iterator[Endpoint]:
+        """Return whom to ask in order: the drawn endpoint, where that may serve, then others."""
+        return order(
+            self._plan.drawn,
+            self._plan.then(),
+            self._dispatcher.health,
+            usable=usable,
+            fields=self.fields,
+            is_used_up=self._spending.is_used_up,
+        )
+
+    def permit(self, endpoint: Endpoint) -> Permit | None:
+        """Return leave that nothing can refuse; None where `permits` is to be asked."""
+        if endpoint.place.terms.agreed_until is not None or self._spending.holds(endpoint):
+            return None
+        return Permit(endpoint)  # most often
 
     async def permits(self, endpoint: Endpoint) -> Permit | None:
         """Return leave to ask an endpoint now; None where it may not have the call.
@@ -126,7 +186,7 @@ class Asking:
             grant=permit.grant,
             trace=self._trace,
             number=number,
-            limits=self._configuration.derive(TimeLimitTable).of(
+            limits=self._limits.of(
                 endpoint, context.strategy, context.caller.app, context.request.dialect
             ),
             deadline=self.deadline,
@@ -142,29 +202,34 @@ class Asking:
 
     def beside_s(self, attempt: Attempt) -> float:
         """Return after how long another endpoint may be started beside an attempt."""
-        return beside_s(
-            attempt.limits,
-            self._plan.beliefs,
-            self._plan.category,
-            attempt.endpoint.index,
-            streamed=self._context.request.streamed,
+        plan, index = self._plan, attempt.endpoint.index
+        streamed = self._context.request.streamed
+        return self._limits.beside_s(
+            attempt.limits, plan.beliefs, plan.category, index, streamed=streamed
         )
 
-    async def ask(self, attempt: Attempt) -> Reply:
-        """Make an attempt.
+    def ask(self, attempt: Attempt) -> Coroutine[Any, Any, Reply]:
+        """Return an attempt that is to be awaited.
 
         Raises:
-            AttemptFailed: it came to nothing.
+            AttemptFailed: awaited; it came to nothing.
         """
         translations, endpoint = self._context.translations, attempt.endpoint
         outgoing = attempt.outgoing = translations.outgoing(endpoint)
-        if outgoing.is_translated:
-            return await self._with_usage(attempt, outgoing)
-        unsure = translations.thoughts.unsure(endpoint)
+        unsure = NO_MARKS if outgoing.is_translated else translations.thoughts.unsure(endpoint)
+        if unsure:
+            return self._ask_unsure(attempt, outgoing, unsure)
+        return self._with_usage(attempt, outgoing)
+
+    async def _ask_unsure(
+        self, attempt: Attempt, outgoing: Outgoing, unsure: frozenset[str]
+    ) -> Reply:
+        """Make an attempt with thoughts that the endpoint may not have made; else without them."""
+        translations, endpoint = self._context.translations, attempt.endpoint
         breaker = self._dispatcher.health.breakers[endpoint.digest]
         if unsure.isdisjoint(breaker.refused_thoughts):
             try:
-                return await self._with_usage(attempt, outgoing, may_shed=bool(unsure))
+                return await self._with_usage(attempt, outgoing, may_shed=True)
             except ThoughtsRefused:
                 log.info("an endpoint refuses what another may have thought", endpoint=endpoint.id)
         bare = attempt.outgoing = translations.thoughts.bare(endpoint)
@@ -173,43 +238,53 @@ class Asking:
             breaker.note_refused_thoughts(unsure)
         return reply
 
-    async def _with_usage(
+    def _with_usage(
         self, attempt: Attempt, outgoing: Outgoing, *, may_shed: bool = False
-    ) -> Reply:
-        """Make a call that asks for the usage of a stream, where the endpoint takes that."""
-        endpoint = attempt.endpoint
-        breaker = self._dispatcher.health.breakers[endpoint.digest]
+    ) -> Coroutine[Any, Any, Reply]:
+        """Return a call that asks for the usage of a stream, where the endpoint takes that."""
+        breaker = self._dispatcher.health.breakers[attempt.endpoint.digest]
         asks = not breaker.refuses_stream_options
+        sending = self._sending(attempt, outgoing, ask_usage=asks, may_shed=may_shed)
+        if not sending.hide_usage:
+            return self._dispatcher.attempt(attempt, sending)
+        return self._ask_for_usage(attempt, sending)
+
+    async def _ask_for_usage(self, attempt: Attempt, sending: Sending) -> Reply:
+        """Make a call with a field of ours; without it, where the endpoint turns that down."""
+        endpoint, outgoing = attempt.endpoint, sending.request
         try:
-            return await self._send(attempt, outgoing, ask_usage=asks, may_shed=may_shed)
-        except StreamOptionsRefused:  # a field of ours: no failure, and sent again without it
-            reply = await self._send(attempt, outgoing, ask_usage=False, may_shed=may_shed)
+            return await self._dispatcher.attempt(attempt, sending)
+        except StreamOptionsRefused:  # no failure, and sent again
+            bare = self._sending(attempt, outgoing, ask_usage=False, may_shed=sending.may_shed)
+            reply = await self._dispatcher.attempt(attempt, bare)
         if reply.status == 200:
-            breaker.refuses_stream_options = True
+            self._dispatcher.health.breakers[endpoint.digest].refuses_stream_options = True
             log.warning(
                 "an endpoint refuses stream_options: what its streams cost is not known",
                 endpoint=endpoint.id,
             )
         return reply
 
-    async def _send(
+    def _sending(
         self, attempt: Attempt, outgoing: Outgoing, *, ask_usage: bool, may_shed: bool
-    ) -> Reply:
+    ) -> Sending:
+        """Return what goes out now; that it does is recorded first, where that is asked for."""
         endpoint, exchange, context = attempt.endpoint, self._exchange, self._context
         body, hide_usage = outgoing.rewritten(endpoint, ask_usage=ask_usage)
         headers = forward_headers(
             exchange.raw_headers,
             context.caller,
             endpoint,
-            key_headers=context.beliefs.configuration.catalog.key_headers,
+            key_headers=self._configuration.catalog.key_headers,
         )
-        query = forward_query(exchange.query, endpoint)
+        query = exchange.query
+        if query:
+            query = forward_query(query, endpoint)
         if outgoing.is_translated:
             headers, query = headers_in(outgoing.dialect, headers, endpoint), b""
-        sending = Sending(headers, body, outgoing, hide_usage, query, may_shed)
         if is_recorded(context.policy.data_class):
             self._intend(attempt)
-        return await self._dispatcher.attempt(attempt, sending)
+        return Sending(headers, body, outgoing, hide_usage, query, may_shed)
 
     def _intend(self, attempt: Attempt) -> None:
         """Record that content is about to leave; raises AuditUnavailable where that fails."""

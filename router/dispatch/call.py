@@ -19,7 +19,7 @@ from router.decision.stored_ids import StoredIds
 from router.dialects.errors import refusal_event
 from router.dispatch.answer_headers import answer_headers, decision_headers
 from router.dispatch.asking import Asking
-from router.dispatch.attempt import Attempt, AttemptFailed, Dispatcher, Reply
+from router.dispatch.attempt import Attempt, AttemptFailed, Reply
 from router.dispatch.booking import (
     FINAL,
     PROMISED,
@@ -32,6 +32,7 @@ from router.dispatch.books import CallBooks
 from router.dispatch.chain import AttemptChain
 from router.dispatch.decision_flags import EXPLORED
 from router.dispatch.diagnosis import Complaints
+from router.dispatch.dispatcher import Dispatcher
 from router.dispatch.ending import take_said
 from router.dispatch.fates import said_of_endpoint
 from router.dispatch.fit import note_answered
@@ -47,13 +48,12 @@ from router.dispatch.race import (
     Unanswered,
     choose_refusal,
     error_of,
-    order,
 )
 from router.dispatch.spending import Spending
 from router.dispatch.stream import StreamedAnswer
 from router.endpoints.catalog import Endpoint
 from router.endpoints.retries import RetryBudget
-from router.errors import BudgetAway, BudgetSpent, NoCandidates, Overloaded, RateShareSpent
+from router.errors import BudgetAway, BudgetSpent, NoCandidates, RateShareSpent
 from router.net.asgi import DisconnectGuard, Exchange, Header
 from telemetry.events import Result
 
@@ -97,7 +97,8 @@ class Calls:
             AllEndpointsFailed: no endpoint did.
         """
         try:
-            context = await self.instead.settled(context)
+            if context.claims:
+                context = await self.instead.settled(context)
             while True:
                 try:
                     return await self._serve(context, exchange)
@@ -165,7 +166,12 @@ class _Call:
         explores = bool(self.books.flags & EXPLORED)
         self.spending = home.spending.of(context, explores=explores)
         self.asking = asking = Asking(decision, exchange, home.dispatcher, self.spending)
-        self.permits, self.ask, self.beside_s = asking.permits, asking.ask, asking.beside_s
+        self.candidates, self.permit, self.permits = (
+            asking.candidates,
+            asking.permit,
+            asking.permits,
+        )
+        self.ask, self.beside_s = asking.ask, asking.beside_s
         self.chain = AttemptChain(decision, home.contexts)
         self.promised = False  # its id has left before it was known who answers
         self.under_way: list[Attempt] = []
@@ -183,8 +189,7 @@ class _Call:
         else:
             reply = await self._dispatch()
         if reply.stream is None:
-            send = self._send_in_stream if self.exchange.started else self._send_whole
-            await send(reply)
+            await (self._send_in_stream if self.exchange.started else self._send_whole)(reply)
             return
         token = self.books.token(reply.attempt.endpoint)
         stream = StreamedAnswer(
@@ -204,30 +209,18 @@ class _Call:
         what it would have done without us.
         """
         plan, home = self.decision.plan, self.home
-        health, deadline = home.dispatcher.health, self.asking.deadline
+        asking, health, failures = self.asking, home.dispatcher.health, self.failures
         home.budget.earn()
-        usable = planner.may_serve(plan, plan.drawn)
-        candidates = order(
-            plan.drawn,
-            plan.then(),
-            health,
-            usable=usable,
-            fields=self.asking.fields,
-            is_used_up=self.spending.is_used_up,
-        )
-        first = next(candidates, None)
-        if first is None:
-            first = planner.last_resort_of(plan)
-            if health.is_full(first):
-                raise Overloaded([first.id])
-        race = Race(self, candidates, health, home.budget, self.failures, deadline=deadline)
+        first, then = asking.first()
+        race = Race(self, then, health, home.budget, failures, deadline=asking.deadline)
         try:
             reply = await race.run(first, has_others=planner.has_others(plan))
         except Unanswered:
             return self._end_without_answer()
         self.books.let_go()
-        for attempt in [a for a in self.under_way if a is not reply.attempt]:
-            self._end(attempt, Result.OVERTAKEN)
+        if len(self.under_way) > 1:
+            for attempt in [a for a in self.under_way if a is not reply.attempt]:
+                self._end(attempt, Result.OVERTAKEN)
         return reply
 
     def _end_without_answer(self) -> Reply:
@@ -254,8 +247,9 @@ class _Call:
         attempt = self.asking.begin(permit, number, waits=waits)
         self.books.let_go()
         self.under_way.append(attempt)
-        token = partial(self.books.token, permit.endpoint)
-        self.spending.begin(attempt, token)
+        if permit.grant is not None:
+            token = partial(self.books.token, permit.endpoint)
+            self.spending.begin(attempt, token)
         self.chain.begin(permit.endpoint)
         return attempt
 

@@ -44,13 +44,19 @@ class Asks(Protocol):
 
     repeatable: bool  # it stores nothing, so that it may go out twice
 
+    def candidates(self) -> Iterator[Endpoint]:
+        """Return whom to ask after the drawn endpoint, in order."""
+
+    def permit(self, endpoint: Endpoint) -> Permit | None:
+        """Return leave to ask an endpoint that nothing can refuse; None: `permits` knows."""
+
     async def permits(self, endpoint: Endpoint) -> Permit | None:
         """Return leave to ask an endpoint; None where it may not have it any more."""
 
     def begin(self, permit: Permit, number: int, *, has_others: bool) -> Attempt:
         """Return an attempt that is under way from now on."""
 
-    async def ask(self, attempt: Attempt) -> Reply:
+    def ask(self, attempt: Attempt) -> Coroutine[Any, Any, Reply]:
         """Make it; raises AttemptFailed."""
 
     def fail(self, attempt: Attempt, failure: AttemptFailed) -> None:
@@ -66,10 +72,22 @@ class Asks(Protocol):
 class Race:
     """The attempts of one call: one after the other, and at times two at once."""
 
+    __slots__ = (
+        "_budget",
+        "_call",
+        "_candidates",
+        "_deadline",
+        "_failures",
+        "_first",
+        "_following",
+        "_health",
+        "_n_begun",
+    )
+
     def __init__(
         self,
         call: Asks,
-        candidates: Iterator[Endpoint],
+        candidates: Iterator[Endpoint] | None,
         health: Health,
         budget: RetryBudget,
         failures: list[Failed],
@@ -79,7 +97,7 @@ class Race:
         """Prepare.
 
         Args:
-            candidates: whom to ask, in order.
+            candidates: whom to ask, in order; None: the call says it once somebody must know.
             failures: of the call; grows.
             deadline: monotonic seconds, after which nothing is begun.
         """
@@ -104,7 +122,7 @@ class Race:
         """
         endpoint, n_repeats, was_down = first, 0, False
         while time.monotonic() < self._deadline:
-            permit = await self._permitted(endpoint)
+            permit = self._call.permit(endpoint) or await self._permitted(endpoint)
             if permit is None:
                 break
             # From here to the attempt's begin nothing is waited for: what was reserved is settled.
@@ -176,7 +194,8 @@ class Race:
         except BaseException:
             await _give_up(rival)
             raise
-        await _give_up(rival)
+        if rival.has_begun:
+            await _give_up(rival)
         return reply
 
     def _start_beside(self, slow: Attempt) -> Coroutine[Any, Any, Reply] | None:
@@ -197,6 +216,8 @@ class Race:
         Args:
             failed: who failed just now; None: nobody did.
         """
+        if self._candidates is None:
+            self._candidates = self._call.candidates()
         if self._following is None:
             self._following = next(self._candidates, None)
         if failed is not None:
@@ -233,6 +254,18 @@ class Race:
         """Return whether a fallback may be tried: freely, unless it failed just now itself."""
         failed_just_now = self._health.failed_lately(endpoint.digest, time.monotonic())
         return not failed_just_now or self._budget.spend()
+
+
+def is_at_hand(endpoint: Endpoint, health: Health) -> bool:
+    """Return whether nothing that `order` looks at can hold an endpoint back."""
+    digest, rates = endpoint.digest, endpoint.rates
+    return not (
+        digest in health.troubled
+        or digest in health.suspended
+        or endpoint.limits.max_in_flight is not None
+        or rates.said
+        or rates.unsaid
+    )
 
 
 def order(

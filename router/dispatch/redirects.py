@@ -6,6 +6,8 @@ from router.net.answer import Header
 from router.net.pool import Target, Upstream, UpstreamResponse
 
 MAX_REDIRECTS = 3
+REDIRECTS = (307, 308)
+"""Those that keep method and body."""
 
 
 async def post(
@@ -25,9 +27,9 @@ async def post(
     """
     for left in range(most, -1, -1):
         response = await upstream.send("POST", target, headers, body, repeatable=repeatable)
-        elsewhere = None
-        if left and response.status in (307, 308):
-            elsewhere = target.redirected(header_of(response, b"location"))
+        if response.status not in REDIRECTS or not left:
+            break
+        elsewhere = target.redirected(header_of(response, b"location"))
         if elsewhere is None:
             break
         await response.aclose()

@@ -246,6 +246,8 @@ class Spending:
 class CallSpending:
     """The budgets of one call, over all its attempts."""
 
+    __slots__ = ("_asked", "_beyond", "_claims", "_context", "_explores", "_home", "_is_counted")
+
     def __init__(self, home: Spending, context: CallContext, *, explores: bool) -> None:
         self._home = home
         self._context = context
@@ -256,6 +258,11 @@ class CallSpending:
         self._beyond = BeyondChoice(context) if explores else None
         self._asked: AskedTokens | None = None
         self._is_counted = False  # in budgets that count calls
+
+    def holds(self, endpoint: Endpoint) -> bool:
+        """Return whether some budget or limit may hold for an attempt at an endpoint."""
+        rates = endpoint.rates
+        return bool(self._claims or rates.said or rates.unsaid)
 
     async def reserve(self, endpoint: Endpoint) -> Leave | None:
         """Return leave for an attempt at an endpoint; None where no budget and no limit holds.

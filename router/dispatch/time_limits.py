@@ -49,6 +49,8 @@ class TimeLimitTable:
 
     def __init__(self, configuration: Configuration) -> None:
         self._known: dict[tuple[int, str, str, Dialect], TimeLimits] = {}
+        self._beliefs: Beliefs | None = None  # what was learnt last
+        self._learnt: dict[tuple[int, int, bool], float] = {}
 
     def of(self, endpoint: Endpoint, strategy: Strategy, app: App, dialect: Dialect) -> TimeLimits:
         """Return the limits of an app's attempts at an endpoint under a strategy."""
@@ -58,6 +60,24 @@ class TimeLimitTable:
             said = (endpoint.timeouts, strategy.timeouts, app.entry.timeouts)
             target = endpoint.targets[endpoint.spoken_for(dialect)]
             known = self._known[key] = tightest(target, said)
+        return known
+
+    def beside_s(
+        self, limits: TimeLimits, beliefs: Beliefs, category: int, index: int, *, streamed: bool
+    ) -> float:
+        """Return after how long without content another endpoint is started beside one.
+
+        What was learnt is looked up once for each version of the beliefs.
+        """
+        configured = limits.beside_first_token_s if streamed else limits.beside_answer_s
+        if configured is not None:
+            return configured
+        if beliefs is not self._beliefs:
+            self._beliefs, self._learnt = beliefs, {}
+        key = (category, index, streamed)
+        known = self._learnt.get(key)
+        if known is None:
+            known = self._learnt[key] = _learnt_s(beliefs, category, index, streamed=streamed)
         return known
 
 
@@ -80,7 +100,12 @@ def _least(limits: Iterable[float | None]) -> float | None:
 
 def deadline_s(configured: float | None, headers: Mapping[bytes, bytes]) -> float:
     """Return how long a call may wait for content: as configured, else as its client does."""
-    return configured if configured is not None else client_s(headers) or DEADLINE_S
+    return patience_s(configured, client_s(headers))
+
+
+def patience_s(configured: float | None, said_s: float | None) -> float:
+    """Return the same of what a client was read to say."""
+    return configured if configured is not None else said_s or DEADLINE_S
 
 
 def client_s(headers: Mapping[bytes, bytes]) -> float | None:
@@ -100,13 +125,7 @@ def _seconds(value: bytes) -> float | None:
     return seconds if 0 < seconds < math.inf else None
 
 
-def beside_s(
-    limits: TimeLimits, beliefs: Beliefs, category: int, index: int, *, streamed: bool
-) -> float:
-    """Return after how long without content the next endpoint is started beside this one."""
-    configured = limits.beside_first_token_s if streamed else limits.beside_answer_s
-    if configured is not None:
-        return configured
+def _learnt_s(beliefs: Beliefs, category: int, index: int, *, streamed: bool) -> float:
     posterior, task = beliefs.place(category)
     if posterior.timed[task, index] < FEW_CALLS:
         return FIRST_TOKEN_UNKNOWN_S if streamed else ANSWER_UNKNOWN_S

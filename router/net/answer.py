@@ -81,6 +81,10 @@ class Answer:
                     self._take = None
         return False
 
+    def rest(self) -> bytes | None:
+        """Return all that was not read yet, where the end has arrived; None: it has not."""
+        return self._taken() if self._ended and self._error is None else None
+
     async def head(self) -> None:
         """Wait for status and headers.
 

@@ -67,6 +67,8 @@ class CarriedThoughts:
 
     def unsure(self, endpoint: Endpoint) -> frozenset[str]:
         """Return the marks of those that go out and that an endpoint may not have made."""
+        if not self._open().thoughts:
+            return NO_MARKS  # most often
         return self._not_own(endpoint) - self.foreign(endpoint)
 
     def bare(self, endpoint: Endpoint) -> CallRequest:
