@@ -239,7 +239,12 @@ def read(
 
 
 def renamed(rows: Terms, names: NDArray[np.uint64], to: NDArray[np.uint64]) -> Terms:
-    """Return rows with what is under `names` (n,) put under `to` (n,); the same if nothing is."""
+    """Return rows with what is under `names` (n,) put under `to` (n,); the same if nothing is.
+
+    What is under its new name already is not touched.
+    """
+    moves = names != to
+    names, to = names[moves], to[moves]
     at = positions(rows.keys["category"], names)
     mine = at >= 0
     if not mine.any():

@@ -14,6 +14,7 @@ class Names:
     def __init__(self) -> None:
         self._new: dict[str, str] = {}  # by the digest in hexadecimal form
         self._own: dict[int, str] = {}  # all that this process told or is to tell
+        self._both: tuple[Mapping[int, str] | None, int, dict[int, str]] = (None, 0, {})
 
     def add(self, digest: int, name: str) -> None:
         """Have a name told."""
@@ -25,8 +26,17 @@ class Names:
             self.add(digest, name)
 
     def beside(self, known: Mapping[int, str] | None) -> dict[int, str]:
-        """Return these names beside what the store knew."""
-        return {**(known or {}), **self._own}
+        """Return these names beside what the store knew: the same value until any is new.
+
+        Args:
+            known: never changed in place.
+        """
+        of, n, both = self._both
+        if of is not known or n != len(self._own):
+            own = dict(self._own)
+            both = {**(known or {}), **own}
+            self._both = known, len(own), both
+        return both
 
     def tell(self, client: Client) -> None:
         """Tell what is new.
