@@ -40,6 +40,7 @@ In reading order:
 - `references`: which decisions an answer's id or a caller's reference names
 - `generations`: how many parts a span of time has, of what lies packed in it
 - `packed`: how values that are noted once lie in it
+- `direct_line`: round trips to the store at which calls wait
 - `session_notes`: what the calls of a session said
 - `conversations`, `stored_ids`: so do conversations without a session id, and who made what lies
   at providers
