@@ -40,7 +40,6 @@ In reading order:
 - `references`: which decisions an answer's id or a caller's reference names
 - `generations`: how many parts a span of time has, of what lies packed in it
 - `packed`: how values that are noted once lie in it
-- `direct_line`: round trips to the store at which calls wait
 - `session_notes`: what the calls of a session said
 - `conversations`, `stored_ids`: so do conversations without a session id, and who made what lies
   at providers
@@ -58,6 +57,7 @@ In reading order:
 - `filling`: many fields or members as few arguments of a script
 - `standings`: what release keys stand at, changed in one step with what is announced
 - `scripts`: the few steps that the store must take atomically
+- `direct_line`: round trips to the store at which calls wait
 - `budget_accounts`, `allowances`: money that is granted before it is spent: store and holder
 - `rate_accounts`: the same of what providers take a minute
 - `budget_spends`, `budget_rows`: what calls came to in them, as records and as rows

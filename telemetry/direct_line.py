@@ -16,7 +16,7 @@ import redis
 from redis.exceptions import NoScriptError
 
 from telemetry.address import Topology, parse_topology
-from telemetry.packed import Command
+from telemetry.scripts import Argument
 from telemetry.store import Address, Client, connect_async
 
 AWAY_CODES = ("LOADING", "MASTERDOWN")
@@ -26,7 +26,7 @@ AWAY_CODES = ("LOADING", "MASTERDOWN")
 class ExchangeLine(Protocol):
     """One round trip at a time."""
 
-    async def exchange(self, commands: Sequence[Command]) -> list[object]:
+    async def exchange(self, commands: Sequence[tuple[Argument, ...]]) -> list[object]:
         """Return the replies to commands, in their order; errors of the server among them.
 
         Raises:
@@ -49,7 +49,7 @@ class _ByClient:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    async def exchange(self, commands: Sequence[Command]) -> list[object]:
+    async def exchange(self, commands: Sequence[tuple[Argument, ...]]) -> list[object]:
         pipeline = self._client.pipeline(transaction=False)
         for command in commands:
             pipeline.execute_command(*command)
@@ -66,7 +66,7 @@ class DirectLine:
         self._topology, self._timeout_s = topology, timeout_s
         self._connection: _Connection | None = None
 
-    async def exchange(self, commands: Sequence[Command]) -> list[object]:
+    async def exchange(self, commands: Sequence[tuple[Argument, ...]]) -> list[object]:
         """Return the replies to commands, as of `ExchangeLine`."""
         connection = self._connection
         if connection is None or connection.is_closed:
@@ -110,7 +110,9 @@ class _Connection(asyncio.Protocol):
         self._n_wanted = 0
         self._done: asyncio.Future[list[object]] | None = None
 
-    async def exchange(self, commands: Sequence[Command], *, within_s: float) -> list[object]:
+    async def exchange(
+        self, commands: Sequence[tuple[Argument, ...]], *, within_s: float
+    ) -> list[object]:
         assert self._transport is not None
         assert self._done is None
         loop = asyncio.get_running_loop()
@@ -163,7 +165,7 @@ class _Connection(asyncio.Protocol):
         self.ended.set()
 
 
-_pack: Callable[[Command], bytes] = cast(Any, hiredis.pack_command)
+_pack: Callable[[tuple[Argument, ...]], bytes] = cast(Any, hiredis.pack_command)
 """Its stub takes tuples of one."""
 
 
@@ -177,10 +179,10 @@ def _error(said: str) -> Exception:
     return redis.ResponseError(said)
 
 
-def _greeting(topology: Topology) -> list[Command]:
+def _greeting(topology: Topology) -> list[tuple[Argument, ...]]:
     """Return what is said at first: who we are, and which of the server's databases is meant."""
     said = topology.credentials
-    out: list[Command] = []
+    out: list[tuple[Argument, ...]] = []
     if "password" in said:
         who = (said["username"],) if "username" in said else ()
         out.append(("AUTH", *who, said["password"]))

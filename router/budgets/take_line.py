@@ -17,8 +17,9 @@ from msgspec import Struct
 from redis.exceptions import NoScriptError
 
 from telemetry.budget_accounts import TAKE, BudgetPeriod, TakeAnswer, TakeAsked
+from telemetry.direct_line import ExchangeLine, line_to
 from telemetry.scripts import Argument
-from telemetry.store import Address, AwayErrors, Client, StoreErrors, connect_async
+from telemetry.store import Address, AwayErrors, StoreErrors
 
 log = structlog.get_logger()
 
@@ -108,7 +109,7 @@ class TakeLine:
         self._wake.set()
 
     async def _run(self) -> None:
-        client = connect_async(self._address, timeout_s=STORE_TIMEOUT_S)
+        line = line_to(self._address, timeout_s=STORE_TIMEOUT_S)
         task = asyncio.current_task()
         assert task is not None
         # A client library may take being cancelled for a connection that broke: then it ends here.
@@ -117,10 +118,10 @@ class TakeLine:
                 await self._rest()
             self._wake.clear()
             if self._queue:
-                await self._serve(client)
+                await self._serve(line)
             elif not self._answers and time.monotonic() >= self._retry_at:
-                await self._try(client)
-        await client.aclose()
+                await self._try(line)
+        await line.close()
 
     async def _rest(self) -> None:
         """Wait for a word, or for the time to try again."""
@@ -129,26 +130,28 @@ class TakeLine:
             async with asyncio.timeout(left_s):
                 await self._wake.wait()
 
-    async def _try(self, client: Client) -> None:
+    async def _try(self, line: ExchangeLine) -> None:
         try:
-            await client.ping()
-        except StoreErrors:
+            (reply,) = await line.exchange([("PING",)])
+        except StoreErrors as error:
+            reply = error
+        if isinstance(reply, Exception):
             self._retry_at = time.monotonic() + self._retry_s
         else:
             self._answers = True
 
-    async def _serve(self, client: Client) -> None:
+    async def _serve(self, line: ExchangeLine) -> None:
         """Send what is waiting in one round trip, and scripts that a server lacks in a second."""
         waiting, self._queue = self._queue[:MAX_AT_ONCE], self._queue[MAX_AT_ONCE:]
-        replies = await self._exchange(client, [one.command for one in waiting])
+        replies = await self._exchange(line, [one.command for one in waiting])
         lacking = [n for n, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if lacking:
             commands = [("EVAL", TAKE, *waiting[n].command[2:]) for n in lacking]
-            for n, reply in zip(lacking, await self._exchange(client, commands), strict=True):
+            for n, reply in zip(lacking, await self._exchange(line, commands), strict=True):
                 replies[n] = reply
         if any(isinstance(reply, AwayErrors) for reply in replies):
             with suppress(*StoreErrors):
-                await client.aclose()  # by then the store may be elsewhere
+                await line.close()  # by then the store may be elsewhere
             if all(isinstance(reply, AwayErrors) for reply in replies):
                 self._go_away()
         for one, reply in zip(waiting, replies, strict=True):
@@ -164,12 +167,11 @@ class TakeLine:
         for one in queue:
             one.hear(None)
 
-    async def _exchange(self, client: Client, commands: list[tuple[Argument, ...]]) -> list[object]:
-        pipeline = client.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)
+    async def _exchange(
+        self, line: ExchangeLine, commands: list[tuple[Argument, ...]]
+    ) -> list[object]:
         try:
-            return list(await pipeline.execute(raise_on_error=False))
+            return await line.exchange(commands)
         except StoreErrors as error:
             away = error if isinstance(error, AwayErrors) else ConnectionError(str(error))
             return [away] * len(commands)
