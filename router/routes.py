@@ -43,8 +43,8 @@ from router.intake.events import EventDesk
 from router.intake.feedback import FeedbackDesk
 from router.intake.forget import ForgetDesk
 from router.net.admission import Admission
-from router.net.asgi import Exchange
 from router.net.bodies import MAX_NOTE_BYTES, ClientGone
+from router.net.exchange import Exchange
 from router.net.paths import normal_path, shown_path
 from router.net.turns import Turns
 from router.policy.callers import Caller, Keys, check_origin, require_single
@@ -114,18 +114,18 @@ class Routes:
             ("GET", "/readyz"): for_readers(self._readyz),
         }
         self._methods = {path: method for method, path in self._routes}
+        self._usual = {
+            (method, path.encode()): (path, handler)
+            for (method, path), handler in self._routes.items()
+            if normal_path(path.encode()) == path
+        }
 
     async def serve(self, exchange: Exchange) -> None:
         """Answer one request."""
         beliefs = self._services.keeper.current
         self.under_way.add(exchange)
         try:
-            check_origin(exchange.headers, beliefs.configuration)
-            require_single(exchange.raw_headers, exchange.headers)
-            exchange.path = normal_path(exchange.raw_path)
-            handler = self._routes.get((_read_as(exchange), exchange.path))
-            if handler is None or is_passed_on(exchange, beliefs.configuration.catalog):
-                handler = self._other(exchange, beliefs)
+            handler = self._find(exchange, beliefs)
             await handler(exchange, beliefs)
         except (RequestRejected, DispatchError) as error:
             await respond_error(exchange, error)
@@ -143,6 +143,22 @@ class Routes:
             self.under_way.discard(exchange)
             exchange.release()
 
+    def _find(self, exchange: Exchange, beliefs: Beliefs) -> Handler:
+        """Return what answers a request that may be asked; its path is known from now on."""
+        found = self._usual.get((exchange.method, exchange.raw_path))
+        exchange.path = exchange.raw_path.decode("latin-1") if found is None else found[0]
+        check_origin(exchange.headers, beliefs.configuration)
+        require_single(exchange.raw_headers, exchange.headers)
+        handler: Handler | None
+        if found is None:
+            exchange.path = normal_path(exchange.raw_path)
+            handler = self._routes.get((_read_as(exchange), exchange.path))
+        else:
+            handler = found[1]
+        if handler is None or is_passed_on(exchange, beliefs.configuration.catalog):
+            return self._other(exchange, beliefs)
+        return handler
+
     # -- calls and feedback -----------------------------------------------------------------
 
     async def _call(self, exchange: Exchange, beliefs: Beliefs) -> None:
@@ -152,7 +168,7 @@ class Routes:
         self._require_room()
         catalog = beliefs.configuration.catalog
         request = read_call(await _body(exchange, beliefs), exchange.path, catalog)
-        async with self._services.admission.place(exchange.line):
+        async with self._services.admission.place(exchange):
             at = self._services.clock()  # how long the client took for its body is its own affair
             passing = self._services.passing
             if isinstance(request, OpaqueBody):
@@ -172,7 +188,7 @@ class Routes:
         self._require_room()
         request = messages.parse(await _body(exchange, beliefs))
         services, configuration = self._services, beliefs.configuration
-        async with services.admission.place(exchange.line):
+        async with services.admission.place(exchange):
             at, decider, passing = services.clock(), services.decider, services.passing
             found = await passing.settle(exchange, beliefs, caller, request, at, draws=False)
             if isinstance(found, Provider):
@@ -198,7 +214,7 @@ class Routes:
         body = await _note(exchange, beliefs)
         counts = self._services.metrics.feedback
         with counting_refusals(counts):
-            async with self._services.desk.place(exchange.line):
+            async with self._services.desk.place(exchange):
                 results = await self._services.feedback.take(body, caller, episode=episode)
         for result in results:
             counts[result["status"]] += 1
@@ -210,7 +226,7 @@ class Routes:
         dry_run = exchange.headers.get(b"x-router-dry-run") == b"1"
         counts = self._services.metrics.ingested
         with counting_refusals(counts):
-            async with self._services.desk.place(exchange.line):
+            async with self._services.desk.place(exchange):
                 taken = await self._services.events.take(
                     body, exchange.raw_headers, caller, beliefs.configuration, dry_run=dry_run
                 )
@@ -244,7 +260,7 @@ class Routes:
         dialect = dialect_at(exchange.path)
         if dialect is not None:
             require_spoken(opaque.model, dialect, beliefs.configuration.catalog)
-        async with self._services.admission.place(exchange.line):
+        async with self._services.admission.place(exchange):
             passing = self._services.passing
             if path is None:
                 await passing.pass_on(exchange, beliefs, caller, opaque)
@@ -282,7 +298,7 @@ class Routes:
     async def _forget(self, exchange: Exchange, beliefs: Beliefs) -> None:
         _keys(beliefs).require_admin(exchange.headers)
         body = await _note(exchange, beliefs)
-        async with self._services.desk.place(exchange.line):
+        async with self._services.desk.place(exchange):
             deleted = await self._services.forget.take(body, beliefs.configuration)
         await exchange.respond_json(200, asdict(deleted))
 

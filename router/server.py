@@ -47,7 +47,6 @@ from router.intake.events import EventDesk
 from router.intake.feedback import FeedbackDesk
 from router.intake.forget import ForgetDesk
 from router.net.admission import Admission
-from router.net.asgi import Exchange, Receive, Scope, Send
 from router.net.bodies import BodyBudget
 from router.net.pool import Adapted, Pool, Upstream
 from router.notices.chronicle import Chronicle
@@ -75,7 +74,7 @@ MAX_AT_DESK = 2048
 
 
 class Sidecar:
-    """The ASGI application: what it is made of, and in which order that starts and ends."""
+    """What a sidecar is made of, and in which order that starts and ends."""
 
     def __init__(
         self,
@@ -141,7 +140,6 @@ class Sidecar:
         entry = configuration.server
         self.admission = Admission(entry.max_in_flight, max_queued=entry.max_queued)
         self.budget = BodyBudget(entry.max_held_bytes)
-        self.failure: OSError | None = None  # why it could not start
         self._on_new_key: Callable[[], None] = lambda: None  # until there is a loop
         recent, secrets, served = RecentNames(), self.keeper.secrets, self.keeper.served
         self.sealing = SealingKeys(secrets.keyring, configuration)
@@ -293,34 +291,16 @@ class Sidecar:
             )
         )
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request, or start and end with the server."""
-        if scope["type"] == "http":
-            await self.routes.serve(Exchange(scope, receive, send, self.budget))
-        elif scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
-
     def drain(self) -> None:
         """Take no new calls."""
         self.routes.draining = True
 
-    async def _lifespan(self, receive: Receive, send: Send) -> None:
-        while True:
-            message = await receive()
-            if message["type"] == "lifespan.startup":
-                try:
-                    await self._start()
-                except OSError as error:
-                    self.failure = error
-                    await send({"type": "lifespan.startup.failed"})
-                    return
-                await send({"type": "lifespan.startup.complete"})
-            elif message["type"] == "lifespan.shutdown":
-                await self._stop()
-                await send({"type": "lifespan.shutdown.complete"})
-                return
+    async def start(self) -> None:
+        """Start its parts, in the loop that it will serve in.
 
-    async def _start(self) -> None:
+        Raises:
+            OSError: the state directory cannot be used.
+        """
         loop = asyncio.get_running_loop()
         self.keeper.on_taken = partial(_on_loop, loop, self._follow)
         self.keeper.forgotten.on_news = partial(_on_loop, loop, self.draws.forget)
@@ -357,7 +337,8 @@ class Sidecar:
     def _renew_keys(self) -> None:
         self.health.renew_keys(self.keeper.current.configuration.catalog, time.monotonic())
 
-    async def _stop(self) -> None:
+    async def stop(self) -> None:
+        """End its parts, once nothing is under way."""
         await self.watch.stop()
         await self.draws.stop()
         await self.sessions.stop()

@@ -7,22 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import structlog
-import uvicorn
 
 from router.config.compiled import Configuration
 from router.config.process import ServerEntry
 from router.net.address import bound
 from router.net.drain import Drain
-from router.net.inbound import LimitedProtocol
+from router.net.inbound import Reception
 from router.net.listener import Listener, allow_descriptors, serve_until_asked
 from router.server import Sidecar
 from telemetry.processes import has_terminal
 from telemetry.store import Address
 
 log = structlog.get_logger()
-
-KEEPALIVE_S = 75
-"""Above the SDKs' own pools' idle time, so that it is they who close."""
 
 
 def run(
@@ -53,32 +49,21 @@ def run(
             ready.write_text(str(port))
 
     _reload_on_hang_up(app)
-    try:
-        serve_until_asked(listener(app, entry, on_listen=tell), sockets)
-    except SystemExit:
-        if app.failure is not None:
-            raise app.failure from None
-        raise
+    serve_until_asked(listener(app, entry, on_listen=tell), sockets)
 
 
 def listener(app: Sidecar, entry: ServerEntry, *, on_listen: Callable[[int], None]) -> Listener:
     """Return what serves a sidecar over HTTP."""
-    config = uvicorn.Config(
-        app,
-        http=LimitedProtocol,
-        loop="uvloop",
-        ws="none",
-        lifespan="on",
-        access_log=False,
-        log_config=None,  # its lines go where ours go, without what they repeat
-        log_level="warning",
-        server_header=False,
-        date_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=KEEPALIVE_S,
+    routes = app.routes
+    drain = Drain(routes.under_way, silent_s=entry.drain_s, most_s=entry.drain_most_s)
+    return Listener(
+        Reception(routes.serve, app.budget),
+        drain,
+        on_listen=on_listen,
+        on_stop=app.drain,
+        start=app.start,
+        stop=app.stop,
     )
-    drain = Drain(app.routes.under_way, silent_s=entry.drain_s, most_s=entry.drain_most_s)
-    return Listener(config, drain, on_listen=on_listen, on_stop=app.drain)
 
 
 def _reload_on_hang_up(app: Sidecar) -> None:

@@ -22,7 +22,7 @@ OURS = ("router", "telemetry", "bandit", "workers")
 MAX_LINES = 40
 """Of a trace, the innermost: a recursion has thousands."""
 MAX_CAUSES = 8
-KNOWN_LOGGERS = ("asyncio", "uvicorn")
+KNOWN_LOGGERS = ("asyncio",)
 """Libraries whose lines begin with words that hold nothing of a call."""
 WORDS = re.compile(r"[A-Za-z ,.]*")
 

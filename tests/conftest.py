@@ -37,8 +37,9 @@ from router import server
 from router.cli import app
 from router.config.compiled import compile_text
 from router.decision.context import Moment
-from router.net.inbound import LimitedProtocol
+from router.net.address import bound
 from router.routes import now
+from router.serving import listener as listener_of
 from telemetry import keys, logs
 from telemetry.address import SERVER
 from telemetry.embedded import PrivateServer, server_program
@@ -336,15 +337,15 @@ class _Server(uvicorn.Server):
 class Running:
     """An ASGI application served over real HTTP by a thread."""
 
-    def __init__(self, app: Any, *, lifespan: str = "off") -> None:
+    def __init__(self, app: Any) -> None:
         config = uvicorn.Config(
             app,
             host="127.0.0.1",
             port=0,
-            http=LimitedProtocol,
+            http="httptools",
             loop="uvloop",
             ws="none",
-            lifespan=lifespan,
+            lifespan="off",
             log_level="critical",
             access_log=False,
             server_header=False,
@@ -363,6 +364,30 @@ class Running:
         self.server.should_exit = True
         with suppress(RuntimeError):  # it was stopped before: its loop is closed
             self.server.loop.call_soon_threadsafe(self.server.asked.set)
+        self.thread.join(15)
+        assert not self.thread.is_alive()
+
+
+class RunningSidecar:
+    """A sidecar served over real HTTP by a thread."""
+
+    def __init__(self, app: server.Sidecar) -> None:
+        entry = app.keeper.current.configuration.server
+        began: list[tuple[asyncio.AbstractEventLoop, int]] = []
+        listener = listener_of(
+            app, entry, on_listen=lambda port: began.append((asyncio.get_running_loop(), port))
+        )
+        self.listener = listener
+        self.thread = threading.Thread(target=listener.run, args=(bound("127.0.0.1", 0),))
+        self.thread.start()
+        while not began:
+            assert self.thread.is_alive()
+            time.sleep(0.002)
+        self.loop, self.port = began[0]
+
+    def stop(self) -> None:
+        if self.thread.is_alive():
+            self.listener.ask_to_stop()
         self.thread.join(15)
         assert not self.thread.is_alive()
 
@@ -425,7 +450,7 @@ class Sidecar:
 
     port: int
     app: server.Sidecar
-    running: Running
+    running: RunningSidecar
     state_dir: Path
     http: httpx.Client
 
@@ -486,7 +511,7 @@ def serving(
         file.write_text(text)
     configuration = compile_text(text, file="test.yaml")
     app = server.Sidecar(configuration, address, observing=observing, clock=clock, file=file)
-    running = Running(app, lifespan="on")
+    running = RunningSidecar(app)
     # Without `verify` it would read all certificates of the machine, for nothing, each time.
     url = f"http://127.0.0.1:{running.port}"
     http = httpx.Client(base_url=url, timeout=30, trust_env=False, verify=False)

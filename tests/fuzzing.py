@@ -22,6 +22,7 @@ from dialects import message, response
 from router import server
 from router.config.compiled import compile_text
 from router.errors import STATUS
+from scripts.proofs.within import RecordedExchange
 from telemetry import frames, keys
 from telemetry.numbers import SHOWN
 from telemetry.store import Address, connect
@@ -53,7 +54,7 @@ class Answered:
 
 
 class Inside:
-    """A sidecar in this thread: requests go in as ASGI messages, its provider answers in memory."""
+    """A sidecar in this thread: requests go in without a server, its provider is in memory."""
 
     def __init__(self, value: dict[str, Any], state_dir: Path, address: Address) -> None:
         whole = {**value, "server": {"port": 0, "state_dir": str(state_dir)}}
@@ -66,21 +67,11 @@ class Inside:
 
     async def _make(self, configuration: Any, address: Address, transport: Any) -> server.Sidecar:
         app = server.Sidecar(configuration, address, transport=transport)
-        self._told: asyncio.Queue[Any] = asyncio.Queue()
-        self._said: asyncio.Queue[Any] = asyncio.Queue()
-        scope = {"type": "lifespan"}
-        self._life = asyncio.ensure_future(app(scope, self._told.get, self._said.put))
-        await self._told.put({"type": "lifespan.startup"})
-        assert (await self._said.get())["type"] == "lifespan.startup.complete"
+        await app.start()
         return app
 
     def close(self) -> None:
-        async def end() -> None:
-            await self._told.put({"type": "lifespan.shutdown"})
-            await self._said.get()
-            await self._life
-
-        self.loop.run_until_complete(end())
+        self.loop.run_until_complete(self.app.stop())
         self.loop.close()
 
     async def _provider(self, request: httpx.Request) -> httpx.Response:
@@ -107,28 +98,9 @@ class Inside:
     async def _ask(
         self, method: str, path: bytes, body: bytes, headers: list[tuple[bytes, bytes]]
     ) -> Answered:
-        raw_path, _, query = path.partition(b"?")
-        scope = {
-            "type": "http",
-            "method": method,
-            "path": raw_path.decode("latin-1"),
-            "raw_path": raw_path,
-            "query_string": query,
-            "headers": [(b"host", b"127.0.0.1"), *headers],
-        }
-        messages = iter([{"type": "http.request", "body": body, "more_body": False}])
-        status, parts = 0, []
-
-        async def receive() -> Any:
-            return next(messages, {"type": "http.disconnect"})
-
-        async def send(message: Any) -> None:
-            nonlocal status
-            status = message.get("status", status)
-            parts.append(message.get("body", b""))
-
-        await self.app(scope, receive, send)
-        return Answered(status, b"".join(parts))
+        exchange = RecordedExchange(method, path, [(b"host", b"127.0.0.1"), *headers], body)
+        await self.app.routes.serve(exchange)
+        return Answered(exchange.status, b"".join(exchange.parts))
 
 
 PLAIN = {"model": "m", "messages": [], "input": []}

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -40,7 +40,6 @@ from router.config.compiled import compile_text
 from router.errors import ConfigError, SidecarFull
 from router.net.address import CannotListen, bound
 from router.net.admission import Admission
-from router.net.asgi import ClientLine
 from router.net.bodies import ClientGone
 from router.net.listener import Listener, allow_descriptors
 from router.net.turns import LONGEST_S, Turns
@@ -50,6 +49,12 @@ from telemetry.crashes import place_of
 from telemetry.store import Address
 
 # -- who is let in ------------------------------------------------------------------------------
+
+
+class ClientLine:
+    """A client that may leave."""
+
+    gone: Callable[[], None] | None = None
 
 
 class Clock:

@@ -412,7 +412,7 @@ def test_a_sidecar_reserves_under_the_id_of_its_journal_and_gives_back_at_its_en
 ) -> None:
     of = claim()
     with serving({"endpoints": [endpoint(provider, "a")]}, state_dir, address) as sidecar:
-        allowances, loop = sidecar.app.allowances, sidecar.running.server.loop
+        allowances, loop = sidecar.app.allowances, sidecar.running.loop
         reserved = asyncio.run_coroutine_threadsafe(reserve(allowances, of, 100), loop)
         grant = reserved.result(10)
         loop.call_soon_threadsafe(allowances.settle, grant, [40])

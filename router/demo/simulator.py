@@ -12,16 +12,20 @@ import argparse
 import asyncio
 import json
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
-import uvicorn
 from numpy.typing import NDArray
 
-from router.net.asgi import Exchange, Receive, Scope, Send
+from router.net.address import bound
+from router.net.drain import Drain
+from router.net.exchange import Exchange
+from router.net.inbound import Reception
+from router.net.listener import Listener, serve_until_asked
 from telemetry.processes import end_with_parent
 from telemetry.recorded import Recorded
 
@@ -60,7 +64,7 @@ class _Request(msgspec.Struct):
 
 
 class Simulator:
-    """All endpoints of one table, as an ASGI application."""
+    """All endpoints of one table."""
 
     def __init__(
         self, table: Recorded, *, time_scale: float, prices: NDArray[np.int64] | None = None
@@ -76,18 +80,14 @@ class Simulator:
         self._prices = no_prices(table) if prices is None else prices
         self.answers = np.zeros((len(table.prompts), len(table.endpoints)), dtype=np.int64)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def serve(self, exchange: Exchange) -> None:
         """Serve `/e/<endpoint>/v1/chat/completions` and `/books`."""
-        if scope["type"] == "lifespan":
-            await _lifespan(receive, send)
-            return
-        exchange = Exchange(scope, receive, send)
-        if exchange.path == "/books":
+        if exchange.raw_path == b"/books":
             await exchange.respond_json(200, self.books())
             return
         body = await exchange.body(limit=MAX_BODY_BYTES)
         request = msgspec.json.decode(body, type=_Request)
-        endpoint = int(scope["path"].split("/")[2])
+        endpoint = int(exchange.raw_path.split(b"/")[2])
         asked = next(m.content or "" for m in reversed(request.messages) if m.role == "user")
         prompt = place_of(asked, len(self._table.prompts))
         if request.model != self._table.endpoints[endpoint]:
@@ -198,14 +198,6 @@ def fraction(prompt: int, endpoint: int) -> float:
     return int.from_bytes(digest, "big") / 2**64
 
 
-async def _lifespan(receive: Receive, send: Send) -> None:
-    while True:
-        message = await receive()
-        await send({"type": f"{message['type']}.complete"})
-        if message["type"] == "lifespan.shutdown":
-            return
-
-
 @dataclass(frozen=True, slots=True)
 class ProviderBooks:
     """What the simulated endpoints answered in full, and bill."""
@@ -277,33 +269,14 @@ def main() -> None:
     end_with_parent()
     table, prices = restore(options.table)
     simulator = Simulator(table, time_scale=options.time_scale, prices=prices)
-    config = uvicorn.Config(
-        simulator,
-        host="127.0.0.1",
-        port=0,
-        loop="uvloop",
-        ws="none",
-        access_log=False,
-        log_level="warning",
-        timeout_graceful_shutdown=1,  # recorded latencies may be minutes
-    )
-    server = uvicorn.Server(config)
-    _tell_when_up(server, options.ready)
-    server.run()
+    drain = Drain(set(), silent_s=0.0, most_s=0.0)  # recorded latencies may be minutes
+    ready = partial(_write, options.ready)
+    listener = Listener(Reception(simulator.serve), drain, on_listen=ready)
+    serve_until_asked(listener, bound("127.0.0.1", 0))
 
 
-def _tell_when_up(server: uvicorn.Server, ready: Path) -> None:
-    started = server.startup
-
-    async def startup(sockets: Any = None) -> None:
-        await started(sockets)
-        _write(ready, str(server.servers[0].sockets[0].getsockname()[1]))
-
-    server.startup = startup  # type: ignore[method-assign]
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text)
+def _write(path: Path, port: int) -> None:
+    path.write_text(str(port))
 
 
 if __name__ == "__main__":

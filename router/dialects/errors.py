@@ -22,7 +22,7 @@ from router.errors import (
     RateShareSpent,
     RequestRejected,
 )
-from router.net.asgi import JSON, Exchange, Header
+from router.net.exchange import JSON, Exchange, Header
 from telemetry.columns import meant
 from telemetry.numbers import brief, clipped
 
@@ -73,8 +73,7 @@ async def respond_error(
     elif status == 503:
         headers.append((b"retry-after", RETRY_AFTER_S))
     if error.code == "draining":
-        headers.append((b"connection", b"close"))
-        exchange.line.whole = None  # the other way of answering closes the connection, too
+        exchange.keep_alive = False
     if isinstance(error, RequestRejected):
         param, more = error.param, dict(error.details)
     elif isinstance(error, NoCandidates):

@@ -35,8 +35,8 @@ from router.dialects.stored import (
     references_in,
 )
 from router.errors import RequestRejected
-from router.net.asgi import Exchange
 from router.net.connection import BodyInPieces
+from router.net.exchange import Exchange
 
 STATELESS = frozenset({"/v1/completions", "/v1/embeddings"})
 """Paths of generation that stores nothing."""

@@ -7,7 +7,7 @@ from router.decision.reasons import reason_of
 from router.dispatch.attempt import Reply
 from router.dispatch.headers import request_ids, returned_headers
 from router.endpoints.catalog import Endpoint
-from router.net.asgi import Header
+from router.net.exchange import Header
 
 
 def decision_headers(

@@ -45,7 +45,7 @@ from router.errors import (
     Overloaded,
     RateShareSpent,
 )
-from router.net.asgi import Exchange
+from router.net.exchange import Exchange
 from router.policy.constraints import why_forbidden_now
 from router.translation.carried import NO_MARKS
 

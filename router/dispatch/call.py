@@ -54,7 +54,7 @@ from router.dispatch.stream import StreamedAnswer
 from router.endpoints.catalog import Endpoint
 from router.endpoints.retries import RetryBudget
 from router.errors import BudgetAway, BudgetSpent, NoCandidates, RateShareSpent
-from router.net.asgi import DisconnectGuard, Exchange, Header
+from router.net.exchange import DisconnectGuard, Exchange, Header
 from telemetry.events import Result
 
 log = structlog.get_logger()
@@ -122,7 +122,7 @@ class Calls:
         self.booking.count_decision(decision, decide_s)
         note_version(self.contexts.keeper, context)
         self.contexts.keeper.tag_names.note(context.spend_tag)
-        guard = DisconnectGuard(exchange.line)
+        guard = DisconnectGuard(exchange)
         call = _Call(self, decision, exchange, guard, decide_s)
         try:
             await call.run()

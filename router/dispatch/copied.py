@@ -15,7 +15,6 @@ from router.dialects.stream import AnswerStream
 from router.dispatch.ending import Ending
 from router.endpoints.catalog import CALL_PATHS
 from router.endpoints.entries import Dialect
-from router.net.asgi import Header
 from router.net.codings import (
     MAX_ANSWER_BYTES,
     CodingDamaged,
@@ -24,6 +23,7 @@ from router.net.codings import (
     are_known,
     codings_of,
 )
+from router.net.exchange import Header
 from telemetry.wire.chat import read_chat_answer
 from telemetry.wire.completions import read_completion
 from telemetry.wire.embeddings import read_embeddings

@@ -22,9 +22,9 @@ from router.dispatch.redirects import post
 from router.endpoints.catalog import Endpoint
 from router.endpoints.token_sizes import TokenSizes
 from router.errors import AllEndpointsFailed, Misconfigured, NoCandidates
-from router.net.asgi import JSON, DisconnectGuard, Exchange
 from router.net.codings import decoded
 from router.net.deadline import Deadline
+from router.net.exchange import JSON, DisconnectGuard, Exchange
 from router.net.pool import Target, Upstream, UpstreamResponse
 from router.policy.constraints import why_forbidden_now
 from telemetry.trail import IntentWay
@@ -82,7 +82,7 @@ async def count_tokens(
             nonce=os.urandom(16),
             way=IntentWay.COUNT,
         )
-    guard = DisconnectGuard(exchange.line)
+    guard = DisconnectGuard(exchange)
     try:
         with Deadline(limit_s):
             target = _target(endpoint, request).with_query(query)

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from router.net.asgi import Header
+from router.net.exchange import Header
 from telemetry.events import Result
 
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Protocol
 
 from router.endpoints.entries import Dialect
-from router.net.asgi import Header
+from router.net.exchange import Header
 from router.policy.callers import Caller
 
 HOP = frozenset(

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Protocol
 
 from router.dialects.errors import error_event
-from router.net.asgi import Exchange, Header
+from router.net.exchange import Exchange, Header
 
 EVERY_S = 4.0
 """Below the shortest usual limits of clients (5 s), and of what stands between (10 s and more)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from router.beliefs.names import Names
 from router.endpoints.providers import Provider
-from router.net.asgi import Exchange
+from router.net.exchange import Exchange
 from router.net.paths import shown_path
 from telemetry.digests import digest8
 

@@ -9,8 +9,8 @@ import httpx
 
 from router.endpoints.providers import Provider
 from router.errors import RequestRejected
-from router.net.asgi import Exchange
 from router.net.deadline import Deadline
+from router.net.exchange import Exchange
 from router.net.paths import below_version
 from router.net.pool import Target
 

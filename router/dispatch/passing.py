@@ -36,7 +36,7 @@ from router.endpoints.catalog import Catalog
 from router.endpoints.entries import Dialect
 from router.endpoints.providers import Provider, dialect_at
 from router.errors import RequestRejected
-from router.net.asgi import Exchange
+from router.net.exchange import Exchange
 from router.net.paths import shown_path
 from router.policy.callers import Caller
 from router.policy.hints import read_hints

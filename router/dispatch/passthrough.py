@@ -39,10 +39,10 @@ from router.dispatch.passed_way import target_of, timed
 from router.dispatch.spending import Spending
 from router.endpoints.providers import Provider
 from router.errors import AllEndpointsFailed, RequestRejected
-from router.net.asgi import DisconnectGuard, Exchange, Header
 from router.net.bodies import ClientGone
 from router.net.connection import BodyInPieces
 from router.net.deadline import Deadline
+from router.net.exchange import DisconnectGuard, Exchange, Header
 from router.net.pool import Target, Upstream, UpstreamResponse
 from telemetry.events import Result
 from telemetry.trail import IntentWay
@@ -348,7 +348,7 @@ async def _carry_out(
     limit_s: float,
 ) -> None:
     """Pass the request on and its answer back, and book how that ended."""
-    guard = DisconnectGuard(exchange.line)
+    guard = DisconnectGuard(exchange)
     try:
         with Deadline(limit_s) as limit:
             await call.run(

@@ -13,8 +13,8 @@ from router.dialects.stream import AnswerStream
 from router.dialects.unread import UnreadStream
 from router.dispatch.attempt import Reply
 from router.dispatch.ending import take_said
-from router.net.asgi import DisconnectGuard, Exchange, Header
 from router.net.deadline import Deadline
+from router.net.exchange import DisconnectGuard, Exchange, Header
 from telemetry.events import Result
 from telemetry.observed import MAX_PART_BYTES
 

@@ -6,7 +6,7 @@ from router.dialects.parsers import CALLS
 from router.endpoints.catalog import Catalog
 from router.endpoints.providers import Provider, dialect_at
 from router.errors import RequestRejected
-from router.net.asgi import Exchange
+from router.net.exchange import Exchange
 from router.net.paths import shown_path
 from telemetry.numbers import clipped
 

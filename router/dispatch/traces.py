@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from router.config.compiled import Configuration
 from router.endpoints.entries import Dialect
-from router.net.asgi import Exchange
+from router.net.exchange import Exchange
 from telemetry.traces import (
     NOT_TRACED,
     CallTrace,

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 from router.config.compiled import Configuration
 from router.errors import RequestRejected
 from router.explain.desk import ExplainDesk
-from router.net.asgi import Exchange
+from router.net.exchange import Exchange
 from router.policy.callers import Keys
 
 NAMES = ("session", "episode")

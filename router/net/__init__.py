@@ -7,11 +7,12 @@
 - `codings`: content codings undone, of requests and of answers
 - `bodies`: bodies of requests, held within one budget or passed on in pieces
 - `paths`: paths, made one of each kind
-- `asgi`: one request of a client, and the way back to it
-- `inbound`: uvicorn's protocol, with the limits that it lacks
+- `exchange`: one request of a client, and the way back to it, whoever serves it
+- `served`: an exchange on a connection of ours
+- `inbound`: a client's connection: requests parsed, within limits, one after another
 - `address`: the address that is listened on
 - `admission`: how many calls are under way, and who is turned away
 - `turns`: how much of a turn of the loop goes to calls that begin
 - `drain`: the end of what is under way
-- `listener`: uvicorn's server, with a socket and an end of its own
+- `listener`: what serves: sockets, connections, an orderly end
 """

@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable
 from itertools import islice
 from types import TracebackType
+from typing import Protocol
 
 from router.errors import SidecarFull
-from router.net.asgi import ClientLine
 from router.net.bodies import ClientGone
 
 QUEUED_SHARE = 8
@@ -23,6 +23,12 @@ LONGEST_WAIT_S = 1.0
 """Calls end irregularly; beyond this the client had better come again, as `Retry-After` says."""
 STEP = 1.0625
 """Of the typical duration with each call: forty calls make good an error of ten times."""
+
+
+class Leaver(Protocol):
+    """Somebody who waits, and may leave."""
+
+    gone: Callable[[], None] | None  # is called when it does
 
 
 class Admission:
@@ -69,14 +75,14 @@ class Admission:
             self.n_shed += 1
             raise SidecarFull(self.most)
 
-    def place(self, line: ClientLine) -> CallPlace:
+    def place(self, who: Leaver) -> CallPlace:
         """Return a context that begins once there is room.
 
         Raises:
             SidecarFull: there is none, and will be none soon.
             ClientGone: the client left while it waited.
         """
-        return CallPlace(self, line)
+        return CallPlace(self, who)
 
     async def enter(self, place: CallPlace) -> None:
         """Let a call in, now or in its turn."""
@@ -88,7 +94,7 @@ class Admission:
             raise SidecarFull(self.most)
         turn = asyncio.get_running_loop().create_future()
         self._waiting[place] = turn
-        place.line.gone = lambda: None if turn.done() else turn.set_exception(ClientGone())
+        place.who.gone = lambda: None if turn.done() else turn.set_exception(ClientGone())
         try:
             async with asyncio.timeout(LONGEST_WAIT_S):
                 await turn
@@ -100,7 +106,7 @@ class Admission:
             raise
         finally:
             self._waiting.pop(place, None)
-            place.line.gone = None
+            place.who.gone = None
 
     def leave(self, place: CallPlace) -> None:
         """Note that a call has ended; let in who has waited longest."""
@@ -130,11 +136,11 @@ class Admission:
 class CallPlace:
     """One call's place among those that are under way."""
 
-    __slots__ = ("_home", "line")
+    __slots__ = ("_home", "who")
 
-    def __init__(self, home: Admission, line: ClientLine) -> None:
+    def __init__(self, home: Admission, who: Leaver) -> None:
         self._home = home
-        self.line = line
+        self.who = who
 
     async def __aenter__(self) -> None:
         await self._home.enter(self)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from router.errors import RequestRejected
 from router.net.codings import (
@@ -18,7 +17,8 @@ from router.net.codings import (
 )
 from telemetry.numbers import brief
 
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Receive = Callable[[], Awaitable[tuple[bytes, bool]]]
+"""Returns what has arrived, and whether more will; raises `ClientGone`."""
 
 MAX_NOTE_BYTES = 4 << 20
 """Of feedback and events: a thousand of them at once, and their comments."""
@@ -173,11 +173,7 @@ class RequestBody:
         self._parts.append(part)
 
     async def _next(self) -> bytes:
-        received = await self._receive()
-        if received["type"] == "http.disconnect":
-            raise ClientGone
-        part: bytes = received.get("body", b"")
-        self._more = received.get("more_body", False)
+        part, self._more = await self._receive()
         if self._decoder is None:
             return part
         try:

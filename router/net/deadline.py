@@ -17,6 +17,8 @@ from weakref import WeakKeyDictionary, ref
 
 TICK_S = 0.05
 """The shortest limits are a second."""
+IDLE_TICK_S = 1.0
+"""Idle connections wait for minutes, and there may be thousands."""
 
 
 class Waiting(Protocol):
@@ -31,7 +33,8 @@ class Waiting(Protocol):
 class Clock:
     """Rings whoever is due, once; one for each loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, tick_s: float = TICK_S) -> None:
+        self._tick_s = tick_s
         self._waiting: set[Waiting] = set()
         self._ticks = False
 
@@ -40,7 +43,7 @@ class Clock:
         self._waiting.add(waiting)
         if not self._ticks:
             self._ticks = True
-            asyncio.get_running_loop().call_later(TICK_S, self._tick)
+            asyncio.get_running_loop().call_later(self._tick_s, self._tick)
 
     def remove(self, waiting: Waiting) -> None:
         """Do not ring it, if it is still to be rung."""
@@ -53,13 +56,14 @@ class Clock:
             due.ring()
         self._ticks = bool(self._waiting)
         if self._ticks:
-            loop.call_later(TICK_S, self._tick)
+            loop.call_later(self._tick_s, self._tick)
 
 
 _CLOCKS: WeakKeyDictionary[asyncio.AbstractEventLoop, Clock] = WeakKeyDictionary()
 _Latest = tuple[Callable[[], asyncio.AbstractEventLoop | None], Clock | None]
 _latest: _Latest = (lambda: None, None)
 """The loop that was asked for last, and its clock: a process serves on one."""
+_IDLE_CLOCKS: WeakKeyDictionary[asyncio.AbstractEventLoop, Clock] = WeakKeyDictionary()
 
 
 def clock_of(loop: asyncio.AbstractEventLoop) -> Clock:
@@ -72,6 +76,14 @@ def clock_of(loop: asyncio.AbstractEventLoop) -> Clock:
     if found is None:
         found = _CLOCKS[loop] = Clock()
     _latest = ref(loop), found
+    return found
+
+
+def idle_clock_of(loop: asyncio.AbstractEventLoop) -> Clock:
+    """Return the clock of a loop for what is idle: it looks once a second."""
+    found = _IDLE_CLOCKS.get(loop)
+    if found is None:
+        found = _IDLE_CLOCKS[loop] = Clock(IDLE_TICK_S)
     return found
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from router.net.asgi import Exchange
+from router.net.exchange import Exchange
 
 LOOK_EVERY_S = 0.05
 END_S = 2.0

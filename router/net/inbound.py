@@ -1,26 +1,24 @@
-"""uvicorn's HTTP protocol with the limits that it lacks, and word of clients that leave.
+"""A client's connection: requests as llhttp parses them, served one after another, within limits.
 
 Headers must be small and whole soon, and a body must get on. The common request arrives in one
-piece and never starts a clock; the common answer leaves in one piece. An offer to speak something
-else than HTTP/1.1 is not taken up: the call is served as if it had not been made.
+piece and never starts a clock. An offer to speak something else than HTTP/1.1 is not taken up: the
+call is served as if it had not been made.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from functools import partial
-from typing import Any
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import (
-    STATUS_LINE,
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
 
-from router.net.asgi import JSON, LINE, ClientLine, Receive, Scope, Send
-from router.net.deadline import Clock, clock_of
+from router.net.bodies import BodyBudget
+from router.net.deadline import Clock, idle_clock_of
+from router.net.exchange import JSON, Exchange
+from router.net.served import MAX_ARRIVED_BYTES, ServedExchange
 
 HEADER_S = 10.0
 """From the connection, or the first byte of a request, to the end of its headers."""
@@ -28,8 +26,14 @@ BODY_S = 30.0
 """In so many seconds a body gets on by `BODY_BYTES`, or is whole."""
 BODY_BYTES = 16 << 10
 """In `BODY_S`: half of what the slowest modem sends (9.6 kbit/s). Less is nobody who gets on."""
+KEEPALIVE_S = 75.0
+"""Above the SDKs' own pools' idle time, so that it is they who close."""
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 32 << 10
+"""Of the URL, the headers, and the trailers behind a body."""
+VERSIONS = ("1.1", "1.0")
+
+Serve = Callable[[Exchange], Awaitable[None]]
 
 
 def _error(code: str, message: str) -> str:
@@ -46,114 +50,111 @@ def _refusal(status: str, code: str, message: str) -> bytes:
     return f"{head}content-length: {len(body)}\r\n\r\n{body}".encode()
 
 
-async def _refuse_websocket(scope: Scope, receive: Receive, send: Send) -> None:
+BROKEN = _refusal("500 Internal Server Error", "internal_error", "the sidecar failed")
+
+
+async def _refuse_websocket(exchange: Exchange) -> None:
     """Answer a websocket handshake, in its turn."""
     message = "websocket is not served here; use HTTP"
-    scope[LINE].release()
     body = _error("upgrade_not_supported", message).encode()
-    headers = [JSON, (b"content-length", b"%d" % len(body)), (b"x-should-retry", b"false")]
-    await send({"type": "http.response.start", "status": 501, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await exchange.respond(501, body, [JSON, (b"x-should-retry", b"false")])
 
 
-def write_whole(
-    cycle: RequestResponseCycle, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes
-) -> bool:
-    """Answer a request in one write; return whether that was possible.
+class Reception:
+    """What the connections of one server share."""
 
-    The ASGI way is two messages and two system calls, which cost as much as a draw. The answer to
-    HEAD, one after a pause and one with a line break in a header go that way, refusals included.
-    """
-    if cycle.scope["method"] == "HEAD" or cycle.flow.write_paused or cycle.response_started:
-        return False
-    lines = [b"%b: %b\r\n" % header for header in headers]
-    if not cycle.keep_alive:
-        lines.append(b"connection: close\r\n")
-    head = b"".join(lines)
-    if head.count(b"\n") != len(lines) or head.count(b"\r") != len(lines) or b"\0" in head:
-        return False
-    if cycle.disconnected:
-        return True
-    cycle.response_started, cycle.waiting_for_100_continue = True, False
-    length = b"content-length: %d\r\n\r\n" % len(body)
-    cycle.transport.write(b"".join((STATUS_LINE[status], head, length, body)))
-    cycle.response_complete = True
-    cycle.message_event.set()
-    if not cycle.keep_alive:
-        cycle.transport.close()
-    cycle.on_response()
-    return True
+    def __init__(self, serve: Serve, budget: BodyBudget | None = None) -> None:
+        self.serve = serve
+        self.budget = budget
+        self.connections: set[ClientConnection] = set()
 
 
-def write_part(cycle: RequestResponseCycle, data: bytes) -> bool:
-    """Send a piece of an answer in chunks; return False where the client has yet to read."""
-    if cycle.flow.write_paused or not cycle.chunked_encoding or cycle.scope["method"] == "HEAD":
-        return False
-    if not cycle.disconnected:
-        cycle.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
-    return True
+class ClientConnection(asyncio.Protocol):
+    """One connection of a client."""
 
+    def __init__(self, home: Reception) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.is_gone = False  # nobody reads what is written any more
+        self.writable: asyncio.Event | None = None  # is set once the client reads on
+        self.due_at = 0.0  # monotonic seconds: when it goes, while it is idle
+        self._home = home
+        self._transport: asyncio.Transport = cast(Any, None)
+        self._idle: Clock = idle_clock_of(self.loop)
+        self._clock: asyncio.TimerHandle | None = None
+        self._current: ServedExchange | None = None  # the one that is served
+        self._latest: ServedExchange | None = None  # the one whose head came last
+        self._waiting: deque[tuple[ServedExchange, Serve]] = deque()  # for those before them
+        self._is_paused = False  # we do not read
+        self._n_header_bytes = 0
+        self._n_got = 0  # bytes, since the clock was looked at last
+        self._whole = True  # the request at hand
+        self._in_body = False
+        self._is_offer = False  # the head at hand offers another protocol
+        self._is_handshake = False  # of a websocket
+        self._is_rest = False  # of a body whose request is answered already
+        self._refused = False
+        self._why = ""
+        self._url = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._new_parser()
 
-def cut(cycle: RequestResponseCycle) -> None:
-    """Close a connection whose answer is not finished; what was written leaves if it is read."""
-    cycle.disconnected = True  # else uvicorn would miss the end of the answer, aloud
-    if cycle.flow.write_paused:
-        cycle.transport.abort()
-    else:
-        cycle.transport.close()
+    def _new_parser(self) -> None:
+        self._parser = httptools.HttpRequestParser(self)
+        self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
 
+    # -- called by the loop -----------------------------------------------------------------
 
-class LimitedProtocol(HttpToolsProtocol):
-    """Closes connections that trickle a request, or send too many headers."""
-
-    app: Any
-    _clock: asyncio.TimerHandle | None = None
-    _idle: Clock
-    _header_bytes = 0
-    _whole = True
-    _in_body = False
-    _is_offer = False  # the head at hand offers another protocol
-    _is_handshake = False  # of a websocket
-    _n_got = 0  # bytes, since the clock was looked at last
-    _is_rest = False  # of a body whose request is answered already
-    _refused = False
-    _why = ""
-    due_at = 0.0  # loop seconds: when an idle connection goes
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the clock: a connection that says nothing goes as well."""
-        super().connection_made(transport)
-        self._idle = clock_of(self.loop)
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by name
+        self._home.connections.add(self)
         self._clock = self.loop.call_later(HEADER_S, self._too_slow)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell whoever still serves this connection."""
         self._stop_clock()
         self._idle.remove(self)
-        super().connection_lost(exc)
-        cycle = self.cycle
-        if cycle is not None and not cycle.response_complete:
-            line: ClientLine | None = cycle.scope.get(LINE)  # type: ignore[assignment]
-            if line is not None and line.gone is not None:
-                line.gone()
+        self._home.connections.discard(self)
+        self.is_gone = True
+        self.resume_writing()
+        self._waiting.clear()
+        current, self._current, self._latest = self._current, None, None
+        if current is not None:
+            current.wake()
+            if current.gone is not None:
+                current.gone()
 
     def data_received(self, data: bytes) -> None:
         """Parse; time whatever is not whole yet."""
         if self._refused:
             return
-        self._unset_keepalive_if_required()
+        self._idle.remove(self)
         try:
             self._feed(data)
         except httptools.HttpParserError:
-            self.send_400_response("")
+            why = self._why or "this is no HTTP request"
+            self._refuse(_refusal("400 Bad Request", "bad_request", why))
         if self._whole:
-            self._stop_clock()
+            if self._clock is not None:
+                self._stop_clock()
         elif self._clock is None:
             self._n_got = 0
             limit_s = BODY_S if self._in_body else HEADER_S
             self._clock = self.loop.call_later(limit_s, self._too_slow)
         else:
             self._n_got += len(data)
+
+    def pause_writing(self) -> None:
+        """The client does not read for now."""
+        self.writable = asyncio.Event()
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        if self.writable is not None:
+            self.writable.set()
+            self.writable = None
+
+    # -- called by the parser ---------------------------------------------------------------
 
     def _feed(self, data: bytes) -> None:
         """Parse; where a request offers another protocol, the parser stops after its head.
@@ -162,107 +163,185 @@ class LimitedProtocol(HttpToolsProtocol):
         """
         while True:
             try:
-                self.parser.feed_data(data)
+                self._parser.feed_data(data)
                 return
             except httptools.HttpParserUpgrade as stopped:
-                if self.parser.get_method() == b"CONNECT":
+                if self._parser.get_method() == b"CONNECT":
                     message = "CONNECT is not served: this is no proxy"
                     self._refuse(_refusal("405 Method Not Allowed", "method_not_allowed", message))
                     return
                 data = self._head_without_offer() + data[stopped.args[0] :]
-                self.parser = httptools.HttpRequestParser(self)
-                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+                self._new_parser()
 
     def _head_without_offer(self) -> bytes:
-        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
-        offers = [value for name, value in self.headers if name == b"upgrade"]
-        kept = [header for header in self.headers if header[0] != b"upgrade"]
+        method, version = self._parser.get_method(), self._parser.get_http_version().encode()
+        offers = [value for name, value in self._headers if name == b"upgrade"]
+        kept = [header for header in self._headers if header[0] != b"upgrade"]
         protocols = [part.strip().lower() for part in b",".join(offers).split(b",")]
         has_key = any(name == b"sec-websocket-key" for name, _ in kept)
         self._is_handshake = b"websocket" in protocols and (has_key or len(protocols) == 1)
-        lines = [b"%b %b HTTP/%b" % (method, self.url, version)]
+        lines = [b"%b %b HTTP/%b" % (method, self._url, version)]
         lines += [b"%b: %b" % header for header in kept]
         return b"\r\n".join(lines) + b"\r\n\r\n"
 
     def on_message_begin(self) -> None:
         """A request begins."""
-        self._header_bytes, self._whole, self._in_body, self._is_rest = 0, False, False, False
-        super().on_message_begin()
+        self._url, self._headers, self._n_header_bytes = b"", [], 0
+        self._whole = self._in_body = self._is_rest = False
+
+    def on_url(self, url: bytes) -> None:
+        """Keep the target, or a piece of it."""
+        self._url += url
+        self._count(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Count."""
-        self._header_bytes += len(name) + len(value)
-        if self._header_bytes > MAX_HEADER_BYTES or len(self.headers) >= MAX_HEADERS:
-            self._why = f"over {MAX_HEADERS} headers or {MAX_HEADER_BYTES} bytes of them"
-            raise ValueError(self._why)
-        super().on_header(name, value)
+        """Keep a header; a trailer is dropped."""
+        self._count(len(name) + len(value))
+        if not self._in_body:
+            self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        """The body has its own clock."""
-        self._is_offer = self.parser.should_upgrade()
+        """Serve the request, or have it wait for those before it; its body has its own clock."""
+        parser = self._parser
+        self._is_offer = parser.should_upgrade()
         if self._is_offer:
             return
-        self._stop_clock()
-        served = self.app
+        if self._clock is not None:
+            self._stop_clock()
+        version, served = parser.get_http_version(), self._home.serve
+        if version not in VERSIONS:
+            self._stop_parsing("only HTTP/1.1 is spoken here")
         if self._is_handshake:
-            self._is_handshake, self.app = False, _refuse_websocket
-        super().on_headers_complete()
-        self.app, self._in_body = served, True
-        cycle = self.cycle
-        line = ClientLine(
-            partial(write_whole, cycle), partial(cut, cycle), partial(write_part, cycle)
+            self._is_handshake, served = False, _refuse_websocket
+        raw_path, query = _target(self._url)
+        exchange = ServedExchange(
+            self, parser.get_method().decode(), raw_path, query, self._headers, self._home.budget
         )
-        self.scope[LINE] = line  # type: ignore[literal-required]
+        if version == "1.0":
+            exchange.keep_alive = exchange.in_chunks = False
+        elif not parser.should_keep_alive():
+            exchange.keep_alive = False
+        self._in_body, self._latest = True, exchange
+        if self._current is None:
+            self._begin(exchange, served)
+        else:
+            self._pause_reading()
+            self._waiting.append((exchange, served))
+
+    def on_body(self, body: bytes) -> None:
+        """Keep a piece, unless its request is answered already."""
+        latest = self._latest
+        if latest is None or latest.complete:
+            return
+        latest.arrive(body)
+        if latest.n_arrived > MAX_ARRIVED_BYTES:
+            self._pause_reading()
 
     def on_message_complete(self) -> None:
         """The request is whole, or its head is and offers another protocol."""
         if not self._is_offer:
             self._whole = True
-            super().on_message_complete()
+            if self._latest is not None:
+                self._latest.end_body()
 
-    def on_response_complete(self) -> None:
-        """As uvicorn has it, but for a timer of its own a request."""
-        self.server_state.total_requests += 1
-        if self.transport.is_closing():
+    def _count(self, n: int) -> None:
+        self._n_header_bytes += n
+        if self._n_header_bytes > MAX_HEADER_BYTES or len(self._headers) >= MAX_HEADERS:
+            self._stop_parsing(f"over {MAX_HEADERS} headers or {MAX_HEADER_BYTES} bytes of them")
+
+    def _stop_parsing(self, why: str) -> None:
+        self._why = why
+        raise ValueError(why)
+
+    # -- requests in their turn -------------------------------------------------------------
+
+    def _begin(self, exchange: ServedExchange, serve: Serve) -> None:
+        self._current = exchange
+        exchange.task = self.loop.create_task(self._run(exchange, serve))
+
+    async def _run(self, exchange: ServedExchange, serve: Serve) -> None:
+        try:
+            await serve(exchange)
+        finally:
+            if not (exchange.complete or self.is_gone):  # nobody meant it to end like this
+                if not exchange.started:
+                    self._transport.write(BROKEN)
+                self.cut()
+
+    def write(self, data: bytes) -> None:
+        """Send."""
+        self._transport.write(data)
+
+    def answered(self, exchange: ServedExchange) -> None:
+        """Go on with the next request, or wait for one."""
+        self._current = None
+        transport = self._transport
+        if not exchange.keep_alive:
+            transport.close()
+        if transport.is_closing():
             return
-        self.flow.resume_reading()
-        if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
+        if self._waiting:
+            self._begin(*self._waiting.popleft())
         else:
-            self.due_at = self.loop.time() + self.timeout_keep_alive
+            self.resume_reading()
+            self.due_at = time.monotonic() + KEEPALIVE_S
             self._idle.add(self)
+
+    def cut(self) -> None:
+        """Close it, the answer unfinished; what was written leaves if it is read."""
+        self.is_gone = True
+        if self.writable is not None:
+            self._transport.abort()
+        else:
+            self._transport.close()
+
+    def shutdown(self) -> None:
+        """Take no further request."""
+        last = self._waiting[-1][0] if self._waiting else self._current
+        if last is None:
+            self._transport.close()
+        else:
+            last.keep_alive = False
+
+    def abort(self) -> None:
+        """Close it at once."""
+        self._transport.abort()
 
     def ring(self) -> None:
         """Nothing was asked for long."""
-        self.timeout_keep_alive_handler()
+        self._transport.close()
 
-    def _unset_keepalive_if_required(self) -> None:
-        self._idle.remove(self)
+    def resume_reading(self) -> None:
+        """Read on, where reading was paused."""
+        if self._is_paused:
+            self._is_paused = False
+            self._transport.resume_reading()
 
-    def send_400_response(self, msg: str) -> None:
-        """Answer what is not HTTP, or too much of it, in OpenAI's shape."""
-        why = self._why or "this is no HTTP request"
-        self._refuse(_refusal("400 Bad Request", "bad_request", why))
+    def _pause_reading(self) -> None:
+        if not self._is_paused:
+            self._is_paused = True
+            self._transport.pause_reading()
+
+    # -- limits -----------------------------------------------------------------------------
 
     def _refuse(self, answer: bytes) -> None:
         """Send a last answer; where an earlier request waits for its own, that is the last."""
         is_served = self._in_body and not self._whole  # the request at hand, already
         self._whole = self._refused = True
-        cycle = self.cycle
-        if is_served and (cycle.response_started or self.pipeline):
+        latest = self._latest
+        if is_served and latest is not None and (latest.started or self._waiting):
             answer = b""
-        elif not is_served and cycle is not None and not cycle.response_complete:
-            cycle.keep_alive = False
+        elif not is_served and latest is not None and not latest.complete:
+            latest.keep_alive = False
             return
-        if not self.transport.is_closing():
-            self.transport.write(answer)
-            self.transport.close()
+        if not self._transport.is_closing():
+            self._transport.write(answer)
+            self._transport.close()
 
     def _too_slow(self) -> None:
         self._clock = None
         if self._whole:
-            if not self.transport.is_closing():
-                self.transport.close()
+            self._transport.close()
         elif self._in_body and self._gets_on():
             self._clock = self.loop.call_later(BODY_S, self._too_slow)
         else:
@@ -271,10 +350,10 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _gets_on(self) -> bool:
         """Return whether a body came on since the clock was looked at last."""
-        if self.cycle.response_complete:  # the rest is dropped, for one turn of the clock
+        if self._latest is None or self._latest.complete:  # the rest is dropped, for one turn
             goes, self._is_rest = not self._is_rest, True
             return goes
-        if self.flow.read_paused:  # it is we who do not read; that counts for the next turn, too
+        if self._is_paused:  # it is we who do not read; that counts for the next turn, too
             self._n_got = BODY_BYTES
             return True
         n_got, self._n_got = self._n_got, 0
@@ -284,3 +363,20 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._clock is not None:
             self._clock.cancel()
             self._clock = None
+
+
+def _target(url: bytes) -> tuple[bytes, bytes]:
+    """Return path and query of a request's target.
+
+    Raises:
+        httptools.HttpParserInvalidURLError, ValueError: it is none.
+    """
+    if not url.isascii():
+        raise ValueError("a target is not ASCII")
+    if url[:1] == b"/" != url[1:2] and b"#" not in url:
+        path, _, query = url.partition(b"?")
+        return path, query
+    parsed = httptools.parse_url(url)
+    if not parsed.path:
+        raise ValueError("a target has no path")
+    return parsed.path, parsed.query or b""

@@ -1,7 +1,7 @@
-"""uvicorn's server with a socket, an accept loop and an end of its own.
+"""What serves: sockets, their connections, and an orderly end.
 
-Its loop takes one connection a turn; where each turn serves hundreds of calls, a thousand that
-connect would wait for a thousand turns, and a health check behind them. Here a turn takes many.
+A turn of the loop takes many connections: where each turn serves hundreds of calls, a thousand that
+connect would wait for a thousand turns, and a health check behind them.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ import errno
 import resource
 import signal
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from types import FrameType
-from typing import Any
 
 import structlog
-import uvicorn
+import uvloop
 
 from router.net.drain import Drain
+from router.net.inbound import ClientConnection, Reception
 
 log = structlog.get_logger()
 
@@ -112,74 +114,99 @@ class Doors:
             self._loop.add_reader(listening, self._accept, listening)
 
 
-class Listener(uvicorn.Server):
+async def _nothing() -> None:
+    """Nothing starts, nothing ends."""
+
+
+class Listener:
     """Serves until it is asked to stop, then drains; asked again, it ends at once."""
 
     def __init__(
         self,
-        config: uvicorn.Config,
+        served: Reception,
         drain: Drain,
         *,
         on_listen: Callable[[int], None],
-        on_stop: Callable[[], None],
+        on_stop: Callable[[], None] = lambda: None,
+        start: Callable[[], Awaitable[None]] = _nothing,
+        stop: Callable[[], Awaitable[None]] = _nothing,
     ) -> None:
         """Prepare.
 
         Args:
             on_listen: is told the port, once it can be called.
             on_stop: is called with the first signal.
+            start: what has to be there before anybody is let in.
+            stop: what ends once nobody is served any more.
         """
-        super().__init__(config)
+        self._served = served
         self._drain = drain
         self._on_listen = on_listen
         self._on_stop = on_stop
-        self._doors: Doors | None = None
+        self._start, self._stop = start, stop
+        self._asked = False
+        self._wake: Callable[[], object] = lambda: None
 
-    async def serve_within(self, sockets: list[socket.socket]) -> None:
-        """Serve in a loop that runs, until `should_exit`; signals stay with whoever runs it."""
-        await self._serve(sockets)
+    def run(self, sockets: list[socket.socket]) -> None:
+        """Serve in a loop of its own, until a signal asks it to stop.
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start the application, then listen."""
-        assert sockets is not None
-        await self.lifespan.startup()
-        if self.lifespan.should_exit:
-            raise SystemExit(1)
-        self.servers = []
-        self._doors = Doors(sockets, self._protocol)
-        self._doors.open()
-        self.started = True
+        Raises:
+            OSError: it could not start.
+        """
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, self.handle_exit)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(self.serve(sockets))
+
+    async def serve(self, sockets: list[socket.socket]) -> None:
+        """Serve until it is asked to stop; signals stay with whoever runs the loop.
+
+        Raises:
+            OSError: it could not start.
+        """
+        stopping, loop = asyncio.Event(), asyncio.get_running_loop()
+        self._wake = partial(loop.call_soon_threadsafe, stopping.set)
+        try:
+            await self._start()
+        except BaseException:
+            for one in sockets:
+                one.close()
+            raise
+        doors = Doors(sockets, partial(ClientConnection, self._served))
+        doors.open()
         self._on_listen(sockets[0].getsockname()[1])
+        if not self._asked:
+            await stopping.wait()
+        await self._end(doors)
 
-    def _protocol(self) -> asyncio.Protocol:
-        kind: Any = self.config.http_protocol_class
-        protocol: asyncio.Protocol = kind(
-            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
-        )
-        return protocol
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Let nobody in, finish what is under way, then end the application."""
-        assert self._doors is not None
-        self._doors.close()
-        for connection in list(self.server_state.connections):
+    async def _end(self, doors: Doors) -> None:
+        """Let nobody in, finish what is under way, then end the rest."""
+        doors.close()
+        for connection in list(self._served.connections):
             connection.shutdown()
         n_ended = await self._drain.run()
         if n_ended:
             log.warning("answers were ended early, and told so", answers=n_ended)
-        for connection in list(self.server_state.connections):
-            connection.transport.abort()
-        await self.lifespan.shutdown()
+        for connection in list(self._served.connections):
+            connection.abort()
+        self._wake = lambda: None  # the loop ends
+        await self._stop()
+
+    def ask_to_stop(self) -> None:
+        """Begin to drain; asked a second time, end that. From any thread, and from signals."""
+        self._drain.hurried = self._asked
+        self._asked = True
+        self._on_stop()
+        self._wake()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to drain; a second signal ends it."""
-        self._drain.hurried = self.should_exit
-        self.should_exit = True
-        self._on_stop()
+        """Take a signal."""
+        self.ask_to_stop()
 
 
 def serve_until_asked(listener: Listener, sockets: list[socket.socket]) -> None:
     """Run a listener; a signal that comes after its end is one too many."""
+    listener.run(sockets)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    listener.run(sockets)

@@ -168,7 +168,7 @@ def check_origin(headers: Headers, configuration: Configuration) -> None:
 
 
 def require_single(raw: Sequence[tuple[bytes, bytes]], headers: Headers) -> None:
-    """Refuse a header of ours that comes twice: of two hints nobody knows which is meant.
+    """Refuse a header of ours, or a host, that comes twice: nobody knows which is meant.
 
     Raises:
         RequestRejected: one does.
@@ -177,7 +177,7 @@ def require_single(raw: Sequence[tuple[bytes, bytes]], headers: Headers) -> None
         return  # most often
     seen: set[bytes] = set()
     for name, _ in raw:
-        if name.startswith(b"x-router-") and name in seen:
+        if name in seen and (name.startswith(b"x-router-") or name == b"host"):
             shown = name.decode("latin-1")
             raise RequestRejected(
                 "invalid_request", f"the header {shown} comes twice; send one", param=shown

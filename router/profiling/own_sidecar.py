@@ -96,10 +96,10 @@ async def own_sidecar(
     sidecar.keeper.settles = False  # its configuration is not the one that choices are made by
     listening: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     running = listener(sidecar, configuration.server, on_listen=listening.set_result)
-    serving = asyncio.create_task(running.serve_within([*bound(LOOPBACK, 0)]))
+    serving = asyncio.create_task(running.serve([*bound(LOOPBACK, 0)]))
     await asyncio.wait((serving, listening), return_when=asyncio.FIRST_COMPLETED)
-    if sidecar.failure is not None:
-        raise sidecar.failure
+    if serving.done():
+        await serving  # raises why
     url = f"http://{LOOPBACK}:{listening.result()}"
     headers = {"authorization": f"Bearer {key}"}
     try:
@@ -108,6 +108,6 @@ async def own_sidecar(
         ) as client:
             yield client, configuration
     finally:
-        running.should_exit = True
+        running.ask_to_stop()
         await serving
         await fresh.aclose()

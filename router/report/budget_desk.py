@@ -10,7 +10,7 @@ from typing import Any
 from router.beliefs.beliefs import Beliefs
 from router.budgets.watch import BudgetWatch
 from router.config.compiled import Configuration
-from router.net.asgi import Exchange
+from router.net.exchange import Exchange
 from router.policy.callers import Keys
 from router.report.budgets import ANYBODY, AccountRow, Only, read_budgets
 from router.report.desks import store_away

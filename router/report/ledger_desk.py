@@ -19,7 +19,7 @@ import structlog
 from router.beliefs.beliefs import Beliefs
 from router.config.compiled import Configuration
 from router.errors import RequestRejected
-from router.net.asgi import Exchange
+from router.net.exchange import Exchange
 from router.policy.callers import Keys
 from router.report.desks import store_away
 from router.report.ledger import answer

@@ -10,7 +10,7 @@ from router.beliefs.keeper import Keeper
 from router.budgets.allowances import Allowances
 from router.decision.context import Moment
 from router.endpoints.health import Health
-from router.net.asgi import Exchange
+from router.net.exchange import Exchange
 from router.policy.callers import Keys
 from router.policy.standing import usual_strategy
 from router.report import exploring, views

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from router.beliefs.beliefs import Beliefs
 from router.dialects.errors import respond_error
 from router.errors import STATUS, RequestRejected
-from router.net.asgi import Exchange
+from router.net.exchange import Exchange
 from router.policy.callers import with_password
 
 Handler = Callable[[Exchange, Beliefs], Awaitable[None]]

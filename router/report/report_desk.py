@@ -15,7 +15,7 @@ from typing import Any
 from router.beliefs.beliefs import Beliefs
 from router.config.compiled import App
 from router.errors import RequestRejected
-from router.net.asgi import Exchange
+from router.net.exchange import Exchange
 from router.policy.callers import Keys
 from router.report.desks import store_away
 from router.report.gather import Report

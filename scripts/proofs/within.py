@@ -6,10 +6,10 @@ one another as they do by a reload: who stays keeps its breaker, and units keep 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import httpx
 from msgspec import Struct
@@ -24,7 +24,7 @@ from router.dialects.opaque import OpaqueBody, take_hints
 from router.dialects.parsers import PARSERS
 from router.dispatch.passing import read_call
 from router.endpoints.providers import Provider
-from router.net.asgi import Exchange, Header, Message
+from router.net.exchange import JSON, Exchange, Header
 from router.net.paths import normal_path
 from router.policy.callers import Caller, Keys
 from router.routes import now
@@ -99,7 +99,7 @@ class SidecarWithin:
             RequestRejected: it is refused before anybody is looked for.
         """
         beliefs = self.sidecar.keeper.current
-        exchange, _ = _exchange(request)
+        exchange = _exchange(request)
         exchange.path = normal_path(exchange.raw_path)
         caller = beliefs.configuration.derive(Keys).caller(exchange.headers)
         if exchange.path not in PARSERS:
@@ -112,38 +112,64 @@ class SidecarWithin:
 
     async def send(self, request: SentRequest) -> GivenAnswer:
         """Return what a client gets for a request."""
-        exchange, said = _exchange(request)
+        exchange = _exchange(request)
         await self.sidecar.routes.serve(exchange)
-        return _answer_of(said)
+        return _answer_of(exchange)
 
 
-def _exchange(request: SentRequest) -> tuple[Exchange, list[Message]]:
-    """Return a request as a server hands it over, and the list of what is said to it."""
-    said: list[Message] = []
+class RecordedExchange(Exchange):
+    """An exchange without a connection: what was said in it is there afterwards."""
+
+    def __init__(
+        self,
+        method: str,
+        path: bytes,
+        headers: Sequence[Header],
+        body: bytes,
+    ) -> None:
+        """Begin, in the task that will serve it."""
+        raw_path, _, query = path.partition(b"?")
+        super().__init__(method, raw_path, query, list(headers))
+        self.path = raw_path.decode("latin-1")
+        self.task = asyncio.current_task()
+        self.status = 0
+        self.said: Sequence[Header] = ()
+        self.parts: list[bytes] = []
+        self._asked = body
+
+    async def receive(self) -> tuple[bytes, bool]:
+        """Return the body."""
+        return self._asked, False
+
+    async def respond(
+        self, status: int, body: bytes, headers: Sequence[Header] | None = None
+    ) -> None:
+        """Keep a whole answer."""
+        await self.start(status, [JSON] if headers is None else headers)
+        await self.end(body)
+
+    async def start(self, status: int, headers: Sequence[Header]) -> None:
+        """Keep its head."""
+        self.started = True
+        self.status, self.said = status, headers
+
+    async def part(self, data: bytes) -> None:
+        """Keep a piece."""
+        self.parts.append(data)
+        self.n_parts += 1
+
+    async def end(self, data: bytes = b"") -> None:
+        """Keep the last piece."""
+        self.parts.append(data)
+
+
+def _exchange(request: SentRequest) -> RecordedExchange:
+    """Return a request as a server hands it over."""
     headers = {"host": "localhost", "content-type": "application/json", **request.headers}
-    scope: dict[str, Any] = {
-        "type": "http",
-        "method": request.method,
-        "path": request.path,
-        "raw_path": request.path.encode(),
-        "query_string": b"",
-        "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
-    }
-
-    async def receive() -> Message:
-        return {"type": "http.request", "body": request.body, "more_body": False}
-
-    async def send(message: Message) -> None:
-        said.append(message)
-
-    return Exchange(scope, receive, send), said
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    return RecordedExchange(request.method, request.path.encode(), raw, request.body)
 
 
-def _answer_of(said: Sequence[Message]) -> GivenAnswer:
-    starts = [message for message in said if message["type"] == "http.response.start"]
-    if not starts:
-        return GivenAnswer(0, {}, b"")
-    headers: Sequence[Header] = starts[0]["headers"]
-    shown = {name.decode(): value.decode("latin-1") for name, value in headers}
-    body = b"".join(bytes(message.get("body", b"")) for message in said)
-    return GivenAnswer(int(starts[0]["status"]), shown, body)
+def _answer_of(exchange: RecordedExchange) -> GivenAnswer:
+    shown = {name.decode(): value.decode("latin-1") for name, value in exchange.said}
+    return GivenAnswer(exchange.status, shown, b"".join(exchange.parts))

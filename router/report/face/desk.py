@@ -19,7 +19,7 @@ from bandit.verdict import Basis, Verdict, VerdictKind
 from router.beliefs.beliefs import Beliefs
 from router.config.compiled import App, Configuration
 from router.explain.desk import ExplainDesk
-from router.net.asgi import Exchange
+from router.net.exchange import Exchange
 from router.policy.callers import Keys
 from router.report.face import figures
 from router.report.face.decision import decision_view
