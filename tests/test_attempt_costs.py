@@ -20,12 +20,12 @@ from conftest import SHARDS, Provider, Reply, answer, chunks, endpoint, event, s
 from bandit.families import U
 from router.beliefs.names import Names
 from router.config.compiled import compile_text
-from router.dispatch.booking import outcome
 from router.dispatch.copied import MAX_READ_BYTES, AnswerCopy, answered_in
 from router.dispatch.costs import settle_price
 from router.dispatch.ending import Ending
 from router.dispatch.passed_costs import settle_passed
 from router.dispatch.passed_models import PassedModels
+from router.dispatch.records import outcome
 from router.endpoints.default_prices import default_prices
 from router.endpoints.rates import PriceList
 from telemetry import decoding, events, frames, keys

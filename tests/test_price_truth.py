@@ -11,9 +11,10 @@ import yaml
 from test_ledger_fold import AT_ONCE, DAY, PRICES, Books
 
 from router.config.compiled import Configuration, compile_text
-from router.dispatch.booking import outcome, undrawn_token
+from router.dispatch.booking import undrawn_token
 from router.dispatch.costs import settle_price
 from router.dispatch.ending import Ending
+from router.dispatch.records import outcome
 from router.intake.spent import ended_of
 from router.report.price_truth import PriceDoubt, find_doubts
 from telemetry import keys

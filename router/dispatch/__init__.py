@@ -36,6 +36,7 @@
 - `estimates`: what it probably used, where nobody told
 - `chain`: the attempts of a call as one: what they cost together
 - `token_kinds`: what the tokens of many decisions share
+- `records`: the record of an attempt
 - `booking`: the one place where tokens and outcomes are made
 - `books`: a call's tokens, and with which of its attempts it ended that nobody answered
 - `diagnosis`: the setting at fault, and the fix

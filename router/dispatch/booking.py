@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from router.beliefs.served import ServedModels
 from router.config.compiled import App, Role
 from router.decision.context import CallContext
@@ -14,30 +12,25 @@ from router.dispatch.decision_flags import RATED, flags_of
 from router.dispatch.ending import Ending
 from router.dispatch.prompts import SystemPrompts, version_digest
 from router.dispatch.recent import RecentNames
+from router.dispatch.records import (
+    FINAL,
+    NAMES_EPISODE,
+    OTHER_MODEL,
+    PROMISED,
+    names_of,
+    record_of,
+)
 from router.dispatch.token_kinds import TokenKinds
 from router.endpoints.catalog import Endpoint
 from router.policy.callers import Caller
-from telemetry import events
-from telemetry.digests import name_digest
-from telemetry.events import NO_DIGEST, WAITED, FeedbackKind, Flag, Result
+from telemetry.events import NO_DIGEST, Result
 from telemetry.metrics import Metrics
 from telemetry.secret import NOBODY, StoreSecret
-from telemetry.tokens import Token, executed_of, role_mark
-from telemetry.wire.usage import Usage
+from telemetry.tokens import Token, role_mark
 from telemetry.writer import Writer
 
-# Flags and names as plain values: arithmetic on enum members costs a microsecond an operation.
-STREAMED, USAGE_KNOWN, FINAL = int(Flag.STREAMED), int(Flag.USAGE_KNOWN), int(Flag.FINAL)
-PRICED, TTFT_KNOWN = int(Flag.PRICED), int(Flag.TTFT_KNOWN)
-TTFT_BOUND, PROMISED, READ = int(Flag.TTFT_BOUND), int(Flag.PROMISED), int(Flag.READ)
-OTHER_MODEL, ESTIMATED = int(Flag.OTHER_MODEL), int(Flag.ESTIMATED)
-REPORTED, UNANSWERED, NO_END = int(Flag.REPORTED), int(Flag.UNANSWERED), int(Flag.NO_END)
-TRANSLATED, NAMES_EPISODE = int(Flag.TRANSLATED), int(Flag.NAMES_EPISODE)
-NO_ENDS = frozenset((Result.CLIENT_GONE, Result.OVERTAKEN))
-"""Ends of attempts with which no call ends: the client left, or has another answer."""
 TOKEN_FLAGS = 0xFFFF
 """What a token has room for; the others are of outcomes alone."""
-NOTHING_USED = Usage(0, 0, 0, 0)
 RESULT_NAMES = {result: result.name.lower() for result in Result}
 
 
@@ -150,25 +143,34 @@ class Booking:
             reference: the caller's own, where this was the attempt that ended the call.
             episode, prompt, system_prompt, tag, spend_tag: as `events.outcome` has them.
         """
-        final = bool(flags & FINAL)
-        if final and attempt.result is Result.OK and self._recent.episodes.is_first(episode, token):
-            flags |= NAMES_EPISODE
-        record = outcome(
-            token,
-            attempt if final else replace(attempt, answer_id=None),
-            app=app,
-            flags=flags,
-            configuration=configuration,
-            reference=reference if final else None,
-            role=role,
-            episode=episode,
-            prompt=prompt,
-            system_prompt=system_prompt,
-            tag=tag,
-            spend_tag=spend_tag,
+        if not flags & FINAL:
+            self._writer.put(
+                record_of(
+                    *(token, attempt, flags, NO_DIGEST, NO_DIGEST, configuration, role),
+                    *(episode, prompt, system_prompt, tag, spend_tag),
+                )
+            )
+            return
+        is_named = (
+            episode
+            and attempt.result is Result.OK
+            and self._recent.episodes.is_first(episode, token)
         )
-        if self._writer.put(record) and final:
-            self._recent.note(record)
+        flags |= NAMES_EPISODE if is_named else 0
+        response, named = names_of(app, attempt.answer_id, reference)
+        record = record_of(
+            *(token, attempt, flags, response, named, configuration, role),
+            *(episode, prompt, system_prompt, tag, spend_tag),
+        )
+        if not self._writer.put(record):
+            return
+        recent = self._recent
+        if is_named or flags & PROMISED:
+            recent.note(record)
+            return
+        for digest in (response, named):
+            if digest is not NO_DIGEST:
+                recent.note_name(digest, token)
 
     def write_call(
         self,
@@ -282,83 +284,3 @@ def undrawn_token(
         user=user,
         role=mark_of(role),
     ).pack()
-
-
-def outcome(
-    token: bytes,
-    ended: Ending,
-    *,
-    app: str,
-    flags: int,
-    reference: str | None,
-    configuration: int = 0,
-    said: tuple[FeedbackKind, float] | None = None,
-    event: bytes = NO_DIGEST,
-    role: Role | None = None,
-    episode: int = 0,
-    prompt: int = 0,
-    system_prompt: int = 0,
-    tag: int = 0,
-    spend_tag: int = 0,
-) -> bytes:
-    """Return the record of an attempt; what is None is not known.
-
-    Args:
-        token: packed.
-        app: name, in which answer id and reference mean something.
-        flags: without those that say what is known.
-        configuration, said, event, episode, prompt, system_prompt, tag, spend_tag: as
-            `events.outcome` has them.
-    """
-    usage = ended.usage or ended.estimate or NOTHING_USED
-    if ended.usage is not None:
-        flags |= USAGE_KNOWN
-    elif ended.estimate is not None:
-        flags |= ESTIMATED
-    flags |= PRICED if ended.cost_nano is not None and not ended.is_guessed else 0
-    flags |= REPORTED if ended.reported_nano is not None else 0
-    if flags & FINAL and ended.result in NO_ENDS:
-        flags |= NO_END
-    elif flags & (FINAL | NO_END) == FINAL and ended.result is not Result.OK:
-        flags |= UNANSWERED
-    ttft_s = ended.ttft_s
-    if ttft_s is not None:
-        flags |= TTFT_KNOWN
-    elif flags & STREAMED and ended.result in WAITED:
-        flags, ttft_s = flags | TTFT_BOUND, ended.latency_s
-    return events.outcome(
-        token,
-        result=ended.result,
-        attempt=ended.number,
-        status=ended.status,
-        flags=flags,
-        tokens_in=usage.prompt_tokens,
-        tokens_out=usage.completion_tokens,
-        tokens_cached=usage.cached_tokens,
-        tokens_reasoning=usage.reasoning_tokens,
-        tokens_cache_write=usage.written_tokens,
-        latency_s=ended.latency_s,
-        ttft_s=ttft_s or 0.0,
-        cost_nano=ended.cost_nano or 0,
-        reported_cost_nano=ended.reported_nano or 0,
-        price_source=ended.price_source,
-        price_day=ended.price_day,
-        price=ended.price,
-        tier=ended.tier,
-        response=name_digest(app, "response", ended.answer_id) if ended.answer_id else NO_DIGEST,
-        reference=name_digest(app, "ref", reference) if reference else NO_DIGEST,
-        said=said,
-        event=event,
-        configuration=configuration,
-        served_model=ended.seen.model,
-        fingerprint=ended.seen.fingerprint,
-        role=role.digest if role is not None else 0,
-        episode=episode,
-        prompt=prompt,
-        system_prompt=system_prompt,
-        tag=tag,
-        spend_tag=spend_tag,
-        first_endpoint=ended.first_endpoint or executed_of(token),
-        added_s=ended.added_s,
-        trace=ended.trace,
-    )

@@ -10,9 +10,10 @@ from __future__ import annotations
 from functools import partial
 
 from router.decision.decide import Decision
-from router.dispatch.booking import FINAL, NO_ENDS, UNANSWERED, Booking
+from router.dispatch.booking import Booking
 from router.dispatch.decision_flags import flags_of
 from router.dispatch.ending import Ending
+from router.dispatch.records import FINAL, NO_ENDS, UNANSWERED
 from router.endpoints.catalog import Endpoint
 
 

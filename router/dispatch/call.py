@@ -20,14 +20,7 @@ from router.dialects.errors import refusal_event
 from router.dispatch.answer_headers import answer_headers, decision_headers
 from router.dispatch.asking import Asking
 from router.dispatch.attempt import Attempt, AttemptFailed, Reply
-from router.dispatch.booking import (
-    FINAL,
-    PROMISED,
-    READ,
-    STREAMED,
-    TRANSLATED,
-    Booking,
-)
+from router.dispatch.booking import Booking
 from router.dispatch.books import CallBooks
 from router.dispatch.chain import AttemptChain
 from router.dispatch.decision_flags import EXPLORED
@@ -49,6 +42,7 @@ from router.dispatch.race import (
     choose_refusal,
     error_of,
 )
+from router.dispatch.records import FINAL, PROMISED, READ, STREAMED, TRANSLATED
 from router.dispatch.spending import Spending
 from router.dispatch.stream import StreamedAnswer
 from router.endpoints.catalog import Endpoint

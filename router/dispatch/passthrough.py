@@ -24,7 +24,7 @@ from router.dialects.errors import error_event
 from router.dialects.opaque import is_repeatable
 from router.dispatch.admitted import require_credentials, require_permitted
 from router.dispatch.attempt import AttemptFailed
-from router.dispatch.booking import FINAL, STREAMED, Booking
+from router.dispatch.booking import Booking
 from router.dispatch.copied import MAX_READ_BYTES, AnswerCopy, answered_in
 from router.dispatch.diagnosis import Complaints
 from router.dispatch.fates import Fate
@@ -36,6 +36,7 @@ from router.dispatch.passed_costs import settle_passed
 from router.dispatch.passed_models import PassedModels
 from router.dispatch.passed_names import PassedNames, passed_digest
 from router.dispatch.passed_way import target_of, timed
+from router.dispatch.records import FINAL, STREAMED
 from router.dispatch.spending import Spending
 from router.endpoints.providers import Provider
 from router.errors import AllEndpointsFailed, RequestRejected

@@ -29,15 +29,20 @@ class RecentNames:
 
     def note(self, outcome: bytes) -> None:
         """Remember what a record that was written says its decision may be named by."""
+        token = token_in(outcome)
         if episode := episode_named_by(outcome):
-            self.episodes.note(episode, token_in(outcome))
-        known = self._tokens
+            self.episodes.note(episode, token)
         for digest in names_in(outcome):
-            before = known.pop(digest, b"")
-            after = known[digest] = append(before, token_in(outcome))
-            self._n_bytes += len(after) - len(before)
-            while len(known) > self._most or self._n_bytes > MAX_BYTES:
-                self._n_bytes -= len(known.popitem(last=False)[1])
+            self.note_name(digest, token)
+
+    def note_name(self, digest: bytes, token: bytes) -> None:
+        """Remember that a decision may be named so."""
+        known = self._tokens
+        before = known.pop(digest, None)
+        known[digest] = token if before is None else append(before, token)
+        self._n_bytes += len(known[digest]) - (len(before) if before is not None else 0)
+        while len(known) > self._most or self._n_bytes > MAX_BYTES:
+            self._n_bytes -= len(known.popitem(last=False)[1])
 
     def of(self, digest: bytes) -> list[bytes]:
         """Return the packed tokens of the decisions that a name means, as far as is remembered."""

@@ -17,7 +17,7 @@ from router.beliefs.tag_names import TagNames
 from router.config.compiled import Configuration
 from router.config.entries import GENERAL
 from router.decision.seal import Seal
-from router.dispatch import booking
+from router.dispatch import booking, records
 from router.dispatch.episodes import NamedEpisodes
 from router.dispatch.recent import RecentNames
 from router.endpoints.catalog import Endpoint
@@ -184,15 +184,15 @@ class EventDesk:
             user=booking.user_digest(self._secret, caller.app, user),
         )
         ended = ended_of(data, endpoint, at_ms=at_ms)
-        flags = INGESTED | booking.FINAL | (0 if data.ends_call else booking.NO_END)
-        flags |= booking.STREAMED if data.streamed else 0
+        flags = INGESTED | records.FINAL | (0 if data.ends_call else records.NO_END)
+        flags |= records.STREAMED if data.streamed else 0
         episode = _episode(data, caller)
         named = batch.episodes
         if ended.result is Result.OK and named.is_first(episode, token):
             named.note(episode, token)
             if self._recent.episodes.is_first(episode, token):
-                flags |= booking.NAMES_EPISODE
-        return booking.outcome(
+                flags |= records.NAMES_EPISODE
+        return records.outcome(
             token,
             ended,
             app=caller.app.name,

@@ -16,9 +16,10 @@ from router.decision.context import Moment
 from router.decision.decide import Decision
 from router.decision.seal import Seal
 from router.dialects import chat
-from router.dispatch.booking import FINAL, Booking
+from router.dispatch.booking import Booking
 from router.dispatch.decision_flags import flags_of
 from router.dispatch.recent import RecentNames
+from router.dispatch.records import FINAL
 from router.policy.callers import Caller
 from router.server import Sidecar
 from telemetry import events
