@@ -9,8 +9,9 @@ their number, and then all are read afresh.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -26,6 +27,7 @@ FATES = ("resolved", "ambiguous", "too_many", "unmatched", "late", "unknown_old"
 """What became of feedback by reference, decisions that came in after it was resolved, and feedback
 of any kind for old decisions that no archive holds."""
 OF_RATERS = ("not_counted", "unnamed")
+FIELDS = ("version", "owner", *(f"n_{name}" for name in COUNTED + FATES + OF_RATERS))
 FRESH_S = 0.05
 """Between two looks at most where news keeps coming, below a thousand events a second."""
 
@@ -77,13 +79,20 @@ class Reader:
         Raises:
             redis.RedisError: the store is away; the copy stays.
         """
-        fields = ["version", "owner", *(f"n_{name}" for name in COUNTED + FATES + OF_RATERS)]
         pipeline = self.client.pipeline(transaction=False)
+        self.ask(pipeline)
+        return self.take(pipeline.execute())
+
+    def ask(self, pipeline: Client) -> None:
+        """Ask what is there as the last part of a round trip; `take` gets the replies to it."""
         pipeline.hget(keys.META, "incarnation")
         for shard in range(self.n_shards):
-            pipeline.hmget(keys.meta(shard), fields)
+            pipeline.hmget(keys.meta(shard), FIELDS)
             pipeline.hlen(keys.rows(shard))
-        incarnation, *found = pipeline.execute()
+
+    def take(self, replies: Sequence[Any]) -> bool:
+        """Read what changed, by the replies to what `ask` asked; as `poll`."""
+        incarnation, *found = replies
         metas = found[::2]
         versions = [int(version or 0) for version, *_ in metas]
         owners = [owner or b"" for _, owner, *_ in metas]

@@ -7,6 +7,7 @@ the wait is as long as it would have been without them, and the poll that follow
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 import time
 from dataclasses import dataclass
@@ -16,8 +17,6 @@ from telemetry.store import Client, StoreErrors
 
 SUBSCRIBE_EVERY_S = 1.0
 """A store that refuses or lost the subscription is asked for another one this often."""
-LOOK_UP_S = 0.1
-"""Who listens looks up this often whether to stop."""
 SILENT_S = 15.0
 """A subscription that says nothing for so long may be dead: it is made anew."""
 
@@ -48,6 +47,14 @@ class Wakeup:
         stop.wait(max(ends - time.monotonic(), 0.0))
         return False
 
+    def rouse(self) -> None:
+        """End a wait from another thread, which has set its `stop`: the subscription hangs up."""
+        connection = getattr(self._subscription, "connection", None)
+        line = getattr(connection, "_sock", None)
+        if line is not None:
+            with contextlib.suppress(OSError):
+                line.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """Give up the subscription; the next wait makes another one."""
         if self._subscription is not None:
@@ -69,11 +76,12 @@ class Wakeup:
         """Return whether a message came in time; takes all that are there."""
         assert self._subscription is not None
         found = False
-        while True:
-            left = 0.0 if found else min(max(ends - time.monotonic(), 0.0), LOOK_UP_S)
+        while not stop.is_set():
+            left = 0.0 if found else max(ends - time.monotonic(), 0.0)
             message = self._subscription.get_message(timeout=left)
             if message is not None:
                 found = True
                 self._heard_at = time.monotonic()
-            elif found or time.monotonic() >= ends or stop.is_set():
+            elif found or time.monotonic() >= ends:
                 return found
+        return False

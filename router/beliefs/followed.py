@@ -14,6 +14,7 @@ from telemetry import keys, store_secrets, trials
 from telemetry.reader import Reader
 from telemetry.store import Client
 from telemetry.store_secrets import SeenSecrets
+from telemetry.topology import spans_slots
 
 
 class SeenState(NamedTuple):
@@ -62,8 +63,11 @@ class Followed:
         """Return all rows, as last polled."""
         return cells.from_bytes(*self.reader.rows())
 
-    def look(self) -> SeenState:
-        """Look at standings, watches, switch, secrets and what else is said in one round trip.
+    def look(self) -> tuple[SeenState, bool]:
+        """Look at standings, watches, switch, secrets and what else is said, and at the rows.
+
+        All of it in one round trip, the rows last: a store that has lost them says so by then. On
+        a cluster that takes two. Whether any row changed comes second.
 
         Raises:
             redis.RedisError: the store is away.
@@ -79,6 +83,11 @@ class Followed:
         pipeline.get(keys.EPISODES)
         pipeline.hget(keys.TRIALS, trials.VERSION)
         store_secrets.ask(pipeline)
+        n_beside, is_together = len(pipeline), not spans_slots(self.client)
+        if is_together:
+            self.reader.ask(pipeline)
         looked = pipeline.execute()
         found = dict(zip(SeenState._fields, looked[:N_BESIDE], strict=False))
-        return SeenState(**found, secrets=SeenSecrets(*looked[N_BESIDE:]))
+        seen = SeenState(**found, secrets=SeenSecrets(*looked[N_BESIDE:n_beside]))
+        reader = self.reader
+        return seen, reader.take(looked[n_beside:]) if is_together else reader.poll()

@@ -48,7 +48,7 @@ from telemetry.wakeup import Wakeup
 
 log = structlog.get_logger()
 
-LOOK_EVERY_S = 0.5
+LOOK_EVERY_S = 0.8
 """How often off switch and standings are looked at: `off` takes effect within a second. So often
 the rows are, too, where no message tells of a commit."""
 AWAY_S = 0.25
@@ -111,6 +111,7 @@ class Keeper:
         self._damage = DamageNotices()
         self._looked = threading.Event()
         self._stop = threading.Event()
+        self._wakeup: Wakeup | None = None  # where the thread sleeps
         self._thread = threading.Thread(target=self._run, name="beliefs", daemon=True)
 
     def start(self) -> None:
@@ -127,6 +128,8 @@ class Keeper:
     def stop(self) -> None:
         """End the thread."""
         self._stop.set()
+        if self._wakeup is not None:
+            self._wakeup.rouse()
         self._thread.join(2)
 
     @property
@@ -151,7 +154,7 @@ class Keeper:
             row_bytes=8 * N_COLUMNS,
         )
         followed = Followed(client, reader, Releases(client), Alarms(client), SeenTrials(client))
-        wakeup = Wakeup(connect(self._address, timeout_s=0.5))
+        wakeup = self._wakeup = Wakeup(connect(self._address, timeout_s=0.5))
         pacer = Pacer(FRESH_S)
         n_events = 0
         while not self._stop.is_set():
@@ -213,9 +216,8 @@ class Keeper:
     def _read(self, followed: Followed, *, looks: bool) -> bool:
         """Believe what changed; return whether anything had."""
         reader, releases, watches = followed.reader, followed.releases, followed.watches
-        # Looked at before the rows: a store that has lost them says so by then.
-        seen = followed.look() if looks else None
-        followed.stale |= reader.poll()
+        seen, changed = followed.look() if looks else (None, reader.poll())
+        followed.stale |= changed
         self.references = reader.references
         self.raters = reader.raters
         if seen is not None:
