@@ -270,12 +270,13 @@ def has_others(plan: Plan) -> bool:
     if _keeps_key(plan) is None:
         return len(list(plan.then())) > 1
     catalog, mask = plan.beliefs.configuration.catalog, plan.eligibility.mask
-    within = [arm for group in catalog.kin[drawn.group] for arm in catalog.group_members[group]]
-    arms = within if fallback is Fallback.GROUP else range(len(catalog.endpoints))
-    return any(
-        mask[arm] and arm != drawn.index and not _is_foreign(catalog.endpoints[arm], drawn)
-        for arm in arms
-    )
+    arms: Iterable[int] = range(len(catalog.endpoints))
+    if fallback is Fallback.GROUP:
+        arms = (arm for group in catalog.kin[drawn.group] for arm in catalog.group_members[group])
+    for arm in arms:  # the first or second of them, most often
+        if arm != drawn.index and mask[arm] and not _is_foreign(catalog.endpoints[arm], drawn):
+            return True
+    return False
 
 
 def last_resort_of(plan: Plan) -> Endpoint:

@@ -31,7 +31,13 @@ from router.endpoints.catalog import Endpoint
 from router.endpoints.entries import Dialect
 from router.errors import RequestRejected
 from telemetry.wire.responses import read_response
-from telemetry.wire.thoughts import IN_RESPONSES, compact_marks, item_marks, marks_in
+from telemetry.wire.thoughts import (
+    IN_COMPACT,
+    IN_RESPONSES,
+    compact_marks,
+    item_marks,
+    marks_in,
+)
 from telemetry.wire.usage import WholeAnswer
 
 IMAGE, SOUND = frozenset({"input_image"}), frozenset({"input_audio"})
@@ -140,7 +146,7 @@ class ResponsesRequest(NativeRequest):
     def bound_thoughts(self, endpoint: Endpoint) -> tuple[str, ...]:
         """Return the marks of what a conversation was made compact into: nothing stands for it."""
         compact = [bytes(item) for item in self._items if b'"compaction' in bytes(item)]
-        return marks_in(compact, (b'"encrypted_content"',), compact_marks)
+        return marks_in(compact, IN_COMPACT, compact_marks)
 
     def without_thoughts(self, marks: Collection[str]) -> ResponsesRequest:
         """Return it without these, nor ids of what was said after them."""

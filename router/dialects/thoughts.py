@@ -20,6 +20,7 @@ from telemetry.wire.thoughts import (
     IN_MESSAGES,
     IN_RESPONSES,
     SIGNED_LISTS,
+    Signs,
     block_mark,
     block_marks,
     extra_mark,
@@ -160,6 +161,6 @@ def _unsigned(top: dict[str, Raw], marks: Marks) -> dict[str, Raw]:
     return kept
 
 
-def _holds(raw: Raw, signs: Sequence[bytes], marks_of: MarksOf, marks: Marks) -> bool:
+def _holds(raw: Raw, signs: Signs, marks_of: MarksOf, marks: Marks) -> bool:
     said = bytes(raw)
     return may_hold(said, signs) and any(m in marks for m in marks_of(read_thought(said)))

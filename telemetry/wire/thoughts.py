@@ -7,16 +7,19 @@ of what was thought.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
 from typing import Any
 
 import msgspec
 
 MARK_BYTES = 16
-IN_MESSAGES = (b'thinking"',)
-IN_RESPONSES = (b'"reasoning"', b'"encrypted_content"')
-IN_CHAT = (b'"thought_signature"', b'"reasoning_details"', b'"thinking_blocks"')
+Signs = re.Pattern[bytes]
+IN_MESSAGES: Signs = re.compile(b'thinking"')
+IN_RESPONSES: Signs = re.compile(b'"(?:reasoning|encrypted_content)"')
+IN_COMPACT: Signs = re.compile(b'"encrypted_content"')
+IN_CHAT: Signs = re.compile(b'"(?:thought_signature|reasoning_details|thinking_blocks)"')
 """By dialect: one of these stands in whatever holds a thought."""
 NOT_THOUGHT = tuple(
     b'{"%b":%b"%b"' % (name, space, value)
@@ -38,18 +41,18 @@ def mark_of(text: str) -> str:
     return blake2b(text.encode(errors="surrogatepass"), digest_size=MARK_BYTES).hexdigest()
 
 
-def may_hold(said: bytes, signs: Sequence[bytes]) -> bool:
+def may_hold(said: bytes, signs: Signs) -> bool:
     """Return whether there may be a thought in JSON; most often not, and it is not read."""
-    return not said.startswith(NOT_THOUGHT) and any(map(said.__contains__, signs))
+    return not said.startswith(NOT_THOUGHT) and signs.search(said) is not None
 
 
 def marks_in(
-    said: Iterable[bytes], signs: Sequence[bytes], marks_of: Callable[[Any], Iterator[str]]
+    said: Iterable[bytes], signs: Signs, marks_of: Callable[[Any], Iterator[str]]
 ) -> tuple[str, ...]:
     """Return the marks in messages or items, as JSON, in their order.
 
     Args:
-        signs: one of them stands in whatever holds a thought.
+        signs: one of which stands in whatever holds a thought.
         marks_of: yields the marks in one, once it was read.
     """
     holders = [one for one in said if may_hold(one, signs)]
