@@ -159,13 +159,7 @@ class _Call:
         self.books = CallBooks(home.booking, decision)
         explores = bool(self.books.flags & EXPLORED)
         self.spending = home.spending.of(context, explores=explores)
-        self.asking = asking = Asking(decision, exchange, home.dispatcher, self.spending)
-        self.candidates, self.permit, self.permits = (
-            asking.candidates,
-            asking.permit,
-            asking.permits,
-        )
-        self.ask, self.beside_s = asking.ask, asking.beside_s
+        self.asking = Asking(decision, exchange, home.dispatcher, self.spending)
         self.chain = AttemptChain(decision, home.contexts)
         self.promised = False  # its id has left before it was known who answers
         self.under_way: list[Attempt] = []
@@ -203,10 +197,9 @@ class _Call:
         what it would have done without us.
         """
         plan, home = self.decision.plan, self.home
-        asking, health, failures = self.asking, home.dispatcher.health, self.failures
         home.budget.earn()
-        first, then = asking.first()
-        race = Race(self, then, health, home.budget, failures, deadline=asking.deadline)
+        first, then = self.asking.first()
+        race = Race(self, self.asking, then, home.dispatcher.health, home.budget)
         try:
             reply = await race.run(first, has_others=planner.has_others(plan))
         except Unanswered:

@@ -40,9 +40,9 @@ class Unanswered(Exception):
 
 
 class Asks(Protocol):
-    """What a race needs of its call."""
+    """How the call of a race is put to endpoints."""
 
-    repeatable: bool  # it stores nothing, so that it may go out twice
+    deadline: float  # monotonic seconds, after which nothing is begun
 
     def candidates(self) -> Iterator[Endpoint]:
         """Return whom to ask after the drawn endpoint, in order."""
@@ -53,17 +53,24 @@ class Asks(Protocol):
     async def permits(self, endpoint: Endpoint) -> Permit | None:
         """Return leave to ask an endpoint; None where it may not have it any more."""
 
-    def begin(self, permit: Permit, number: int, *, has_others: bool) -> Attempt:
-        """Return an attempt that is under way from now on."""
-
     def ask(self, attempt: Attempt) -> Coroutine[Any, Any, Reply]:
-        """Make it; raises AttemptFailed."""
-
-    def fail(self, attempt: Attempt, failure: AttemptFailed) -> None:
-        """Book that it failed."""
+        """Make an attempt; raises AttemptFailed."""
 
     def beside_s(self, attempt: Attempt) -> float:
         """Return after how long another may be started beside it."""
+
+
+class Raced(Protocol):
+    """What a race needs of its call beside that."""
+
+    repeatable: bool  # it stores nothing, so that it may go out twice
+    failures: list[Failed]
+
+    def begin(self, permit: Permit, number: int, *, has_others: bool) -> Attempt:
+        """Return an attempt that is under way from now on."""
+
+    def fail(self, attempt: Attempt, failure: AttemptFailed) -> None:
+        """Book that it failed."""
 
     def note_second_start(self, endpoint: Endpoint) -> None:
         """Count that it is asked beside a slow one."""
@@ -73,10 +80,10 @@ class Race:
     """The attempts of one call: one after the other, and at times two at once."""
 
     __slots__ = (
+        "_asks",
         "_budget",
         "_call",
         "_candidates",
-        "_deadline",
         "_failures",
         "_first",
         "_following",
@@ -86,27 +93,22 @@ class Race:
 
     def __init__(
         self,
-        call: Asks,
+        call: Raced,
+        asks: Asks,
         candidates: Iterator[Endpoint] | None,
         health: Health,
         budget: RetryBudget,
-        failures: list[Failed],
-        *,
-        deadline: float,
     ) -> None:
         """Prepare.
 
         Args:
-            candidates: whom to ask, in order; None: the call says it once somebody must know.
-            failures: of the call; grows.
-            deadline: monotonic seconds, after which nothing is begun.
+            candidates: whom to ask, in order; None: `asks` says it once somebody must know.
         """
-        self._failures = failures
-        self._call = call
+        self._call, self._asks = call, asks
+        self._failures = call.failures
         self._candidates = candidates
         self._following: Endpoint | None = None  # the next of them, where it was looked at
         self._health, self._budget = health, budget
-        self._deadline = deadline
         self._n_begun = 0
         self._first: Endpoint | None = None
 
@@ -121,8 +123,8 @@ class Race:
             Unanswered: there is none.
         """
         endpoint, n_repeats, was_down = first, 0, False
-        while time.monotonic() < self._deadline:
-            permit = self._call.permit(endpoint) or await self._permitted(endpoint)
+        while time.monotonic() < self._asks.deadline:
+            permit = self._asks.permit(endpoint) or await self._permitted(endpoint)
             if permit is None:
                 break
             # From here to the attempt's begin nothing is waited for: what was reserved is settled.
@@ -177,12 +179,12 @@ class Race:
     async def _ask_beside(self, attempt: Attempt, *, has_others: bool) -> Reply:
         """Ask one endpoint; where it is slow, the next one beside it: the first content wins."""
         if not (has_others and self._call.repeatable):
-            return await self._call.ask(attempt)
+            return await self._asks.ask(attempt)
         start = partial(self._start_beside, attempt)
-        rival: Rival[Reply] = Rival(self._call.beside_s(attempt), start)
+        rival: Rival[Reply] = Rival(self._asks.beside_s(attempt), start)
         try:
             with rival:
-                reply = await self._call.ask(attempt)
+                reply = await self._asks.ask(attempt)
         except Overtaken:
             return await rival.result()
         except AttemptFailed as failure:
@@ -217,7 +219,7 @@ class Race:
             failed: who failed just now; None: nobody did.
         """
         if self._candidates is None:
-            self._candidates = self._call.candidates()
+            self._candidates = self._asks.candidates()
         if self._following is None:
             self._following = next(self._candidates, None)
         if failed is not None:
@@ -230,7 +232,7 @@ class Race:
         """Return leave for an endpoint, or the next that may have the call; None: nobody may."""
         found: Endpoint | None = endpoint
         while found is not None:
-            permit = await self._call.permits(found)
+            permit = await self._asks.permits(found)
             if permit is not None:
                 return permit
             found, self._following = self._next(None), None
@@ -242,7 +244,7 @@ class Race:
             self._failures[-1].failure,
             n_repeats,
             has_others=has_others,
-            left_s=self._deadline - time.monotonic(),
+            left_s=self._asks.deadline - time.monotonic(),
             random=random.random,
         )
         if wait_s is None or not self._budget.spend():
