@@ -11,9 +11,21 @@ import pytest
 from conftest import LEARN, ROUTED, Provider, Sidecar, endpoint, serving
 from msgspec import structs
 
-from router.config.entries import Learn
+from bandit.limits import NO_LIMITS, Limit
+from bandit.steps import Step
+from router.config.compiled import Role
+from router.config.entries import Fallback, Learn
+from router.config.exclusions import Exclusion
+from router.config.policies import RoleEntry
+from router.config.rules import NOTHING
 from router.decision.decide import Decision
-from router.dispatch.token_kinds import TokenKinds
+from router.decision.kinds import DecisionKind, kind_of
+from router.decision.shared_draws import StoredDraw
+from router.dispatch.answer_headers import decision_headers
+from router.dispatch.decision_flags import flags_of
+from router.dispatch.token_kinds import token_kind
+from router.policy.constraints import Eligibility
+from router.policy.tasks import FoundBy
 from telemetry.store import Address
 from telemetry.tokens import Token, TokenKind
 
@@ -71,40 +83,93 @@ def test_a_token_packed_by_its_kind_is_the_same_as_one_packed_field_by_field() -
     assert kind.pack(*head, session, b"", 0.3, 0x8004, 99) == nobody.pack()
 
 
-def test_what_a_kind_of_token_depends_on_changes_it(decided: Decision) -> None:
+def variants(decided: Decision) -> list[Decision]:
+    """A decision, and others that differ from it in one thing each."""
     context, plan = decided.context, decided.plan
+    configuration = context.beliefs.configuration
+    a, b = configuration.catalog.endpoints
+    app, law = context.caller.app, plan.route.law
+    assert law is not None
+    categories = {name: k for k, name in enumerate(app.categories)}
+    other = replace(app, digest=2, categories=categories)
+    listening = replace(app, digest=3, entry=app.entry.model_copy(update={"learn": Learn.LISTEN}))
+    raters = replace(app, digest=4, entry=app.entry.model_copy(update={"raters": True}))
+    alone = Eligibility(np.array([True, False]), (None, Exclusion.REGION))
+    both = Eligibility(np.array([True, True]), (None, None), details={1: "of another call"})
+    contexts = [
+        *(
+            structs.replace(context, caller=structs.replace(context.caller, app=each))
+            for each in (other, listening, raters)
+        ),
+        structs.replace(context, task=structs.replace(context.task, name="code")),
+        structs.replace(context, task=structs.replace(context.task, found_by=FoundBy.RULE)),
+        structs.replace(context, category=1),
+        structs.replace(context, release="another"),
+        structs.replace(context, explore=not context.explore),
+        structs.replace(context, strategy=configuration.strategies["cheap"]),
+        structs.replace(context, hints=structs.replace(context.hints, profile=True)),
+        structs.replace(context, eligibility=alone),
+        structs.replace(context, eligibility=both),
+        structs.replace(context, role=Role("planner", 9, RoleEntry(), NOTHING, NO_LIMITS)),
+    ]
+    plans = [
+        structs.replace(plan, drawn=a),
+        structs.replace(plan, drawn=b),
+        structs.replace(plan, drawing=None, propensity=0.9),
+        structs.replace(plan, drawing=None, propensity=0.1),
+        structs.replace(plan, drawing=None, step=Step.HOLDOUT),
+        structs.replace(plan, step=Step.FLOOR),
+        structs.replace(plan, eligibility=alone, drawing=None),
+        structs.replace(plan, route=structs.replace(plan.route, law=None)),
+        structs.replace(plan, route=structs.replace(plan.route, routed=False)),
+        structs.replace(plan, route=structs.replace(plan.route, law=replace(law, incumbent=0))),
+        structs.replace(plan, route=structs.replace(plan.route, fallback=Fallback.NONE)),
+        structs.replace(plan, relaxed=(Limit.LATENCY,)),
+    ]
+    held = StoredDraw(a.digest, 0.5, 1, 1, Step.SAMPLE)
+    return [
+        decided,
+        *(structs.replace(decided, context=each) for each in contexts),
+        *(
+            structs.replace(decided, plan=each, context=structs.replace(context, route=each.route))
+            for each in plans
+        ),
+        structs.replace(decided, held=held),
+        structs.replace(decided, held=held, stands_in_for=b),
+        structs.replace(decided, replaces=True),
+        structs.replace(decided, first_step=Step.HOLDOUT),
+    ]
+
+
+def test_what_a_kind_depends_on_changes_it(decided: Decision) -> None:
+    context = decided.context
     beliefs = context.beliefs
     a, b = beliefs.configuration.catalog.endpoints
     # So that no figure is another's by chance.
     figures = np.arange(1.0, beliefs.quality_mean.size + 1).reshape(beliefs.quality_mean.shape)
-    beliefs = replace(
+    others = replace(
         beliefs,
         quality_mean=figures / 100,
         quality_sd=figures / 200,
         quality_spread=figures / 300,
-        _derived={},
+        version=beliefs.version + 1,
     )
-    app = context.caller.app
-    categories = {name: k for k, name in enumerate(app.categories)}
-    other = replace(app, digest=2, categories=categories)
-    listening = replace(app, digest=3, entry=app.entry.model_copy(update={"learn": Learn.LISTEN}))
-    contexts = [
-        structs.replace(context, caller=structs.replace(context.caller, app=other)),
-        structs.replace(context, caller=structs.replace(context.caller, app=listening)),
-        structs.replace(context, task=structs.replace(context.task, name="code")),
-        structs.replace(context, category=1),
-        structs.replace(context, release="another"),
-        structs.replace(context, strategy=beliefs.configuration.strategies["cheap"]),
-        structs.replace(context, hints=structs.replace(context.hints, profile=True)),
-    ]
-    decisions = [decided, *(structs.replace(decided, context=each) for each in contexts)]
-    decisions.append(structs.replace(decided, plan=structs.replace(plan, drawn=b)))
-    decisions.append(structs.replace(decided, plan=structs.replace(plan, drawn=a)))
-    kinds = beliefs.derive(TokenKinds)
 
     for _ in range(2):
-        for each in decisions:
-            for executed in (a, b, None):
-                assert kinds.of(each, executed) == TokenKinds(beliefs).of(each, executed)
-    assert beliefs.derive(TokenKinds) is kinds
-    assert replace(beliefs, _derived={}).derive(TokenKinds) is not kinds
+        for seen in (beliefs, others):
+            for one in variants(decided):
+                each = structs.replace(one, context=structs.replace(one.context, beliefs=seen))
+                kind, alone = kind_of(each), DecisionKind()
+                assert kind.derive(flags_of, each) == flags_of(each)
+                for executed in (a, b, None):
+                    found = token_kind(kind, each, executed)
+                    assert found == token_kind(alone, each, executed)
+                    told = decision_headers(each, "d-1", executed, kind)
+                    assert told == decision_headers(each, "d-1", executed, alone)
+
+
+def test_decisions_of_one_kind_share_what_was_worked_out(decided: Decision) -> None:
+    own = structs.replace(decided, nonce=bytes(16))
+
+    assert kind_of(own) is kind_of(decided)
+    assert len({id(kind_of(each)) for each in variants(decided)}) > 20

@@ -37,5 +37,6 @@
 - `preview`: what would be decided, as JSON
 - `decide`: from there to a decision
 - `reasons`: why it fell so, in a word
+- `kinds`: what many decisions share, worked out once
 - `ways`: who decided it: a fresh draw, an earlier one, or what kept that from serving
 """

@@ -44,7 +44,11 @@ def reason_of(decision: Decision, answered: Endpoint | None = None) -> Reason:
         answered: who served it in the end, as far as that is known; another than the drawn
             endpoint is a failover, unless nobody but that one was allowed.
     """
-    found = _why_drawn(decision)
+    return in_the_end(why_drawn(decision), decision, answered)
+
+
+def in_the_end(found: Reason, decision: Decision, answered: Endpoint | None) -> Reason:
+    """Return the reason of a call, by why its endpoint was drawn and who served it."""
     if answered is None or answered.index == decision.plan.drawn.index or found is Reason.ONLY:
         return found
     return Reason.FAILOVER
@@ -55,7 +59,8 @@ def one_in(propensity: float) -> int:
     return max(round(1 / propensity), 2) if propensity > 0 else 2
 
 
-def _why_drawn(decision: Decision) -> Reason:
+def why_drawn(decision: Decision) -> Reason:
+    """Return why a call goes where it goes, before it is known who answers."""
     context, plan = decision.context, decision.plan
     route, drawn = context.route, plan.drawn
     if decision.stands_in_for is not None:

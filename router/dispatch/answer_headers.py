@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from router.decision.decide import Decision
-from router.decision.reasons import reason_of
+from router.decision.kinds import DecisionKind, kind_of
+from router.decision.reasons import Reason, in_the_end, why_drawn
 from router.dispatch.attempt import Reply
 from router.dispatch.headers import request_ids, returned_headers
 from router.endpoints.catalog import Endpoint
@@ -11,23 +12,28 @@ from router.net.exchange import Header
 
 
 def decision_headers(
-    decision: Decision, decision_id: str, answered: Endpoint | None = None
+    decision: Decision,
+    decision_id: str,
+    answered: Endpoint | None = None,
+    kind: DecisionKind | None = None,
 ) -> list[Header]:
     """Return what can be said before it is known who will answer.
 
     Args:
         answered: who did, where it is known.
+        kind: of the decision, where that is known.
     """
     context = decision.context
+    head, why, reason = (kind or kind_of(decision)).derive(_of_kind, decision)
+    if answered is not None and answered is not decision.plan.drawn:
+        reason = _reason(in_the_end(why, decision, answered))
     out = [
         *request_ids(decision.nonce.hex().encode()),
         (b"x-router-decision-id", decision_id.encode()),
-        (b"x-router-task", context.task.name.encode()),
-        (b"x-router-task-found-by", context.task.found_by.encode()),
-        (b"x-router-strategy", context.strategy.name.encode()),
+        *head,
         (b"x-router-propensity", f"{decision.plan.propensity:.6g}".encode()),
         (b"x-router-posterior-version", str(context.beliefs.version).encode()),
-        (b"x-router-reason", reason_of(decision, answered).encode()),
+        reason,
     ]
     if decision.plan.relaxed:
         out.append((b"x-router-relaxed", ", ".join(decision.plan.relaxed).encode()))
@@ -36,8 +42,28 @@ def decision_headers(
     return out
 
 
+def _of_kind(decision: Decision) -> tuple[tuple[Header, ...], Reason, Header]:
+    """Return the headers that all decisions of a kind share, and why its endpoint was drawn."""
+    context, why = decision.context, why_drawn(decision)
+    head = (
+        (b"x-router-task", context.task.name.encode()),
+        (b"x-router-task-found-by", context.task.found_by.encode()),
+        (b"x-router-strategy", context.strategy.name.encode()),
+    )
+    return head, why, _reason(why)
+
+
+def _reason(why: Reason) -> Header:
+    return b"x-router-reason", why.encode()
+
+
 def answer_headers(
-    decision: Decision, decision_id: str, reply: Reply, *, decide_s: float
+    decision: Decision,
+    decision_id: str,
+    reply: Reply,
+    kind: DecisionKind | None = None,
+    *,
+    decide_s: float,
 ) -> list[Header]:
     """Return the headers of an answer: what of the provider's goes back, and ours."""
     attempt = reply.attempt
@@ -52,7 +78,7 @@ def answer_headers(
     timing = f"decide;dur={decide_s * 1e3:.2f}, upstream;dur={upstream_s * 1e3:.1f}"
     return [
         *returned_headers(reply.headers, named=decision.context.route.by_name),
-        *decision_headers(decision, decision_id, attempt.endpoint),
+        *decision_headers(decision, decision_id, attempt.endpoint, kind),
         (b"x-router-endpoint", attempt.endpoint.id.encode()),
         (b"x-router-attempts", str(attempt.number).encode()),
         *translated,

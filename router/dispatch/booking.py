@@ -6,6 +6,7 @@ from router.beliefs.served import ServedModels
 from router.config.compiled import App, Role
 from router.decision.context import CallContext
 from router.decision.decide import Decision
+from router.decision.kinds import DecisionKind, kind_of
 from router.decision.seal import Seal
 from router.decision.units import user_hash
 from router.dispatch.decision_flags import RATED, flags_of
@@ -20,7 +21,7 @@ from router.dispatch.records import (
     names_of,
     record_of,
 )
-from router.dispatch.token_kinds import TokenKinds
+from router.dispatch.token_kinds import token_kind
 from router.endpoints.catalog import Endpoint
 from router.policy.callers import Caller
 from telemetry.events import NO_DIGEST, Result
@@ -58,15 +59,16 @@ class Booking:
         self._system_prompts = SystemPrompts()
 
     def token(
-        self, decision: Decision, executed: Endpoint | None, flags: int | None = None
+        self, decision: Decision, executed: Endpoint | None, kind: DecisionKind | None = None
     ) -> bytes:
         """Return the packed token of a decision that an endpoint served.
 
         Args:
             executed: None where nobody knows yet who will serve it.
-            flags: what `flags_of` says of it, where that is known.
+            kind: of the decision, where that is known.
         """
-        flags = flags_of(decision) if flags is None else flags
+        kind = kind or kind_of(decision)
+        flags = kind.derive(flags_of, decision)
         context, nonce = decision.context, decision.nonce
         app, unit = context.caller.app, context.unit
         user = unit.user if self._secret.is_known else b""
@@ -74,8 +76,7 @@ class Booking:
         place = nonce[0]
         if flags & RATED:
             place = int.from_bytes(user, "little") or app.digest
-        kind = context.beliefs.derive(TokenKinds).of(decision, executed)
-        return kind.pack(
+        return token_kind(kind, decision, executed).pack(
             place % self._n_shards,
             self.seal.key_id,
             nonce,

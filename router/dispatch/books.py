@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import partial
 
 from router.decision.decide import Decision
+from router.decision.kinds import kind_of
 from router.dispatch.booking import Booking
 from router.dispatch.decision_flags import flags_of
 from router.dispatch.ending import Ending
@@ -20,11 +21,21 @@ from router.endpoints.catalog import Endpoint
 class CallBooks:
     """Books the attempts of one call."""
 
-    __slots__ = ("_booking", "_decision", "_executed", "_held", "_held_flags", "_token", "flags")
+    __slots__ = (
+        "_booking",
+        "_decision",
+        "_executed",
+        "_held",
+        "_held_flags",
+        "_token",
+        "flags",
+        "kind",
+    )
 
     def __init__(self, booking: Booking, decision: Decision) -> None:
         self._booking, self._decision = booking, decision
-        self.flags = flags_of(decision)
+        self.kind = kind_of(decision)
+        self.flags = self.kind.derive(flags_of, decision)
         self._executed: Endpoint | None = None
         self._token = b""
         self._held: partial[None] | None = None
@@ -33,13 +44,13 @@ class CallBooks:
     def token(self, executed: Endpoint) -> bytes:
         """Return the packed token of the call as an endpoint serves it."""
         if executed is not self._executed:
-            self._token = self._booking.token(self._decision, executed, self.flags)
+            self._token = self._booking.token(self._decision, executed, self.kind)
             self._executed = executed
         return self._token
 
     def early_id(self) -> str:
         """Return the decision id while nobody knows yet who will serve the call."""
-        return self._booking.seal.close(self._booking.token(self._decision, None, self.flags))
+        return self._booking.seal.close(self._booking.token(self._decision, None, self.kind))
 
     def write(self, token: bytes, attempt: Ending, flags: int) -> None:
         """Book how an attempt ended; what was held before it was not the last."""

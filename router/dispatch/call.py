@@ -368,7 +368,7 @@ class _Call:
 
     def _response_headers(self, reply: Reply, token: bytes) -> list[Header]:
         sealed = self.home.booking.seal.close(token)
-        return answer_headers(self.decision, sealed, reply, decide_s=self.decide_s)
+        return answer_headers(self.decision, sealed, reply, self.books.kind, decide_s=self.decide_s)
 
     def lives(self) -> bool:
         """Return whether the client would have a head by now, were it not held for what follows."""
@@ -377,4 +377,4 @@ class _Call:
     def early_headers(self) -> list[Header]:
         """Return what can be said before it is known who will answer."""
         self.promised = True
-        return decision_headers(self.decision, self.books.early_id())
+        return decision_headers(self.decision, self.books.early_id(), kind=self.books.kind)

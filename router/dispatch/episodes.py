@@ -31,10 +31,12 @@ class NamedEpisodes:
         """
         if not episode:
             return False
-        known = self._parts.get(episode.to_bytes(8, "little")) or b""
-        if len(known) >= MOST_PARTS * PART_BYTES:
-            return False
+        known = self._parts.get(episode.to_bytes(8, "little"))
+        if known is None:
+            return True
         part = part_of(token)
+        if known.startswith(part) or len(known) >= MOST_PARTS * PART_BYTES:
+            return False  # most often it has one part
         return all(known[i : i + PART_BYTES] != part for i in range(0, len(known), PART_BYTES))
 
     def note(self, episode: int, token: bytes) -> None:

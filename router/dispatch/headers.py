@@ -44,6 +44,7 @@ OF_BROWSERS = b"access-control-"
 REQUEST_IDS = frozenset((b"x-request-id", b"request-id"))
 """Where OpenAI's and Anthropic's clients look for the id of a request: ours, so that the
 provider's goes back under another name."""
+_NAMES_OF_IDS = sorted(REQUEST_IDS, reverse=True)
 UPSTREAM_REQUEST_ID = b"x-router-upstream-request-id"
 MAX_KINDS = 128
 """Kinds of clients by the names of their headers, whose way on is remembered."""
@@ -139,7 +140,7 @@ def headers_in(dialect: Dialect, headers: Sequence[Header], to: Destination) -> 
 
 def request_ids(value: bytes) -> list[Header]:
     """Return an id of ours under each name that clients look for."""
-    return [(name, value) for name in sorted(REQUEST_IDS, reverse=True)]
+    return [(name, value) for name in _NAMES_OF_IDS]
 
 
 def forward_query(query: bytes, to: Destination) -> bytes:
@@ -157,10 +158,21 @@ def returned_headers(headers: Iterable[Header], *, named: bool) -> list[Header]:
         named: the caller named the model, so that limits of that provider say something.
     """
     listed = list(headers)
-    hop = named_by_connection(listed)
+    if hop := named_by_connection(listed):
+        listed = [header for header in listed if header[0] not in hop]
+    places = _returned(tuple([name for name, _ in listed]), named)
+    return [(name, listed[place][1]) for place, name in places]
+
+
+@lru_cache(maxsize=4096)
+def _returned(names: tuple[bytes, ...], named: bool) -> tuple[tuple[int, bytes], ...]:
+    """Return which headers of an answer go back, by their places, and under which names.
+
+    Of ids of requests the first.
+    """
     out, told = [], False
-    for name, value in listed:
-        if name in HOP_BY_HOP or name in OF_THE_SITE or name in hop:
+    for place, name in enumerate(names):
+        if name in HOP_BY_HOP or name in OF_THE_SITE:
             continue
         if name.startswith((OURS, OF_BROWSERS)) or (not named and name.startswith(RATE_HEADERS)):
             continue
@@ -168,8 +180,8 @@ def returned_headers(headers: Iterable[Header], *, named: bool) -> list[Header]:
             if told:
                 continue
             name, told = UPSTREAM_REQUEST_ID, True
-        out.append((name, value))
-    return out
+        out.append((place, name))
+    return tuple(out)
 
 
 def named_by_connection(headers: Sequence[Header]) -> frozenset[bytes]:

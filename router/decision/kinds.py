@@ -1,0 +1,115 @@
+"""Kinds of decisions: what many calls share in tokens, headers and explanations, worked out once.
+
+Two decisions are of one kind where everything is the same that these are made from, but for what
+is each call's own: its id, time, unit, propensity and posteriors' version. What is the same is told
+by identity: what is made anew for each call is a kind of its own, which costs time and no truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from router.beliefs.beliefs import Beliefs
+from router.config.compiled import Configuration
+from router.decision.decide import Decision
+from router.decision.reasons import HALF
+
+T = TypeVar("T")
+MAX_KINDS = 4096
+"""Kinds remembered under one configuration."""
+
+
+class DecisionKind:
+    """What was worked out for decisions of one kind. For several threads."""
+
+    __slots__ = ("_derived", "_held", "_under")
+
+    def __init__(self, held: tuple[object, ...] = ()) -> None:
+        """Begin with nothing.
+
+        Args:
+            held: by whose identity the kind is known, so that nothing else may come to have it.
+        """
+        self._held = held
+        self._derived: dict[object, Any] = {}
+        self._under: tuple[Beliefs | None, dict[object, Any]] = (None, {})
+
+    def derive(self, make: Callable[[Decision], T], decision: Decision) -> T:
+        """Return what `make` makes of a decision of this kind, whatever the beliefs; once."""
+        known: T | None = self._derived.get(make)
+        if known is None:
+            known = self._derived[make] = make(decision)
+        return known
+
+    def under(self, beliefs: Beliefs) -> dict[object, Any]:
+        """Return what is remembered of this kind under these beliefs, by whatever tells it."""
+        under = self._under
+        if under[0] is not beliefs:
+            under = self._under = beliefs, {}  # at once: another thread may be at others
+        return under[1]
+
+
+class _Kinds:
+    """The kinds under one configuration."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._known: dict[tuple[object, ...], DecisionKind] = {}
+
+    def of(self, decision: Decision) -> DecisionKind:
+        """Return the kind of a decision that has no story of its own."""
+        context, plan = decision.context, decision.plan
+        route, drawing = plan.route, plan.drawing
+        held = (
+            context.caller.app,
+            context.standing,
+            context.policy,
+            context.role,
+            context.strategy,
+            context.choices,
+            context.eligibility,
+            context.task.found_by,
+            route.law,
+            route.first,
+            route.groups,
+            route.listed,
+            route.preferred,
+            route.barred,
+            route.fallback,
+            plan.eligibility,
+            plan.step,
+            None if drawing is None else drawing.table,
+            None if drawing is None else drawing.law,
+        )
+        key = (
+            *map(id, held),
+            *(context.task.name, context.task_index, context.category, context.release),
+            *(context.explore, context.hints.profile, decision.held is None),
+            *(route.routed, route.by_name, route.goes_on, route.price),
+            *(plan.drawn.index, plan.propensity >= HALF),
+        )
+        found = self._known.get(key)
+        if found is None:
+            if len(self._known) >= MAX_KINDS:
+                self._known.clear()
+            found = self._known[key] = DecisionKind(held)
+        return found
+
+
+def kind_of(decision: Decision) -> DecisionKind:
+    """Return the kind of a decision; one that fell in an unusual way is alone of its kind."""
+    context, plan = decision.context, decision.plan
+    if (
+        decision.stands_in_for is not None
+        or decision.ended is not None
+        or decision.replaces
+        or decision.first_step is not None
+        or context.held_to
+        or context.ceilings is not None
+        or context.maker is not None
+        or plan.relaxed
+        or plan.eligibility.limits.asked
+        or plan.eligibility.reasons[plan.drawn.index] is not None
+    ):
+        return DecisionKind()
+    return context.beliefs.configuration.derive(_Kinds).of(decision)
