@@ -2,6 +2,7 @@
 
 Nothing here does I/O, reads a clock, owns a random generator or logs. In reading order:
 
+- `special`: functions of probability that numpy lacks
 - `decay`: integer weights and the windows they live in
 - `exact`: sums that never wrap
 - `families`: which statistics there are, and what their columns hold

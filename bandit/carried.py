@@ -21,7 +21,8 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
+
+from bandit.special import stdtrit
 
 LEAST_UNITS = 20
 """Of fewer units nothing is carried over."""

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri, stdtrit
+
+from bandit.special import ndtri, stdtrit
 
 N_DRAWS = 2000
 ONE_SIDED = 0.05

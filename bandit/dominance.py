@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betainc, ndtr
+
+from bandit.special import betainc, ndtr
 
 SURE = 0.95
 """Probability from which on one is taken to be better than another."""

@@ -15,10 +15,10 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
 from bandit.families import Q
 from bandit.quality import NOISE_FLOOR, NOISE_PSEUDO_N
+from bandit.special import ndtr
 
 HOST_SD = 0.06
 """How far a host differs from the others of its group before anything is seen. No recording holds

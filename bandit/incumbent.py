@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, log_ndtr, ndtr
 
 from bandit.draws import Law
 from bandit.posterior import Posterior
+from bandit.special import expit, log_ndtr, ndtr
 from bandit.utility import Objective, may_judge, mean_utility
 
 ALLOWANCE = 0.01

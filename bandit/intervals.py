@@ -9,7 +9,8 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr, betaincinv, stdtrit
+
+from bandit.special import bdtr, betaincinv, stdtrit
 
 LEVEL = 0.9
 """Share of two-sided intervals that hold the truth."""

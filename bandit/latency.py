@@ -14,9 +14,9 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_ndtr, stdtr, stdtrit
 
 from bandit import margins
+from bandit.special import log_ndtr, stdtr, stdtrit
 
 KAPPA0 = 2.0
 ALPHA0 = 2.0

@@ -16,11 +16,11 @@ from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
 from bandit.families import L, Q
 from bandit.latency import DEFAULT_S
 from bandit.posterior import Posterior
+from bandit.special import ndtr
 
 FEW_LABELS = 30.0
 """Below so many labels a floor asks for even odds only, or nothing new would ever be tried."""

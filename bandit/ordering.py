@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
 from bandit.posterior import Posterior
 from bandit.reliability import lower_bound, upper_bound
+from bandit.special import ndtr
 from bandit.utility import (
     FASTEST_LEVEL,
     FASTEST_OK_RATE,

@@ -11,7 +11,6 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from bandit import chains, derived, latency, levels, quality, reliability
 from bandit.call_costs import CallCosts
@@ -24,6 +23,7 @@ from bandit.latency import Latency
 from bandit.levels import TwoLevels
 from bandit.quality import Quality
 from bandit.reliability import Reliability
+from bandit.special import ndtri
 
 N_DRAWS = 256
 """Rows of a bank: propensities come in steps of .004, and a draw at ten endpoints takes 25 µs."""

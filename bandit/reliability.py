@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaincinv
 
 from bandit import margins
+from bandit.special import betaincinv
 
 PRIOR_OK = 99.9
 PRIOR_FAIL = 0.1

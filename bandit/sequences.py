@@ -15,7 +15,8 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri, stdtrit
+
+from bandit.special import ndtr, ndtri, stdtrit
 
 FIRST_READ = 200
 """Units with a label on each side before anything is read: means of so many are normal enough."""

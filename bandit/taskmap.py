@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
+
+from bandit.special import stdtrit
 
 N_FOLDS = 10
 N_REPEATS = 4

@@ -7,10 +7,10 @@ from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
 from bandit.posterior import N_DRAWS, Bank, Posterior
 from bandit.reliability import upper_bound
+from bandit.special import ndtr
 
 FLOOR_SHARE = 0.9
 """An order strategy serves nothing below this share of the best known quality."""
