@@ -13,7 +13,7 @@ from router.cli_options import AdminKey, Config, Json, Key, LongestPause, Url
 from router.cli_report import WithMonth
 from telemetry import __version__
 from telemetry.crashes import tell_without_words
-from telemetry.processes import end_with_parent
+from telemetry.processes import end_with_parent, sparing
 
 app = typer.Typer(
     name="pointsman",
@@ -59,6 +59,11 @@ def serve(
     ready: Annotated[Path | None, typer.Option(help="Write the port here once it listens.")] = None,
 ) -> None:
     """Run the router alone."""
+    with sparing():  # before anything else imports them
+        import httpx  # noqa: F401
+        import redis  # noqa: F401
+        import structlog  # noqa: F401
+
     from router.commands import serve as verb
 
     verb.serve(config, ready)

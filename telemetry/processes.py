@@ -6,8 +6,11 @@ import gc
 import os
 import select
 import signal
+import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 PARENT = "POINTSMAN_PARENT"
 """Environment variable with the process id of whoever started this one and keeps it."""
@@ -16,6 +19,7 @@ LOOK_EVERY_S = 0.5
 SOON_S = 0.02
 """From a process's end to when its children have another parent, far more than it takes."""
 GC_THRESHOLDS = (20_000, 20, 50)
+UNNEEDED = ("opentelemetry", "rich")
 _keeper: list[str] = []
 """At most one: whose end this process waits for."""
 
@@ -53,6 +57,22 @@ def _line_to(keeper: int) -> int | None:
         return int(os.pidfd_open(keeper))  # of Linux, since 5.3
     except (AttributeError, OSError):
         return None
+
+
+@contextmanager
+def sparing() -> Iterator[None]:
+    """Let libraries be imported without what they take only because it is there.
+
+    structlog takes rich, for tracebacks in colour, and redis all of OpenTelemetry, for figures of
+    its own: together 6 MB and .1 s, in each process. What needs them itself can import them after.
+    """
+    hidden = [name for name in UNNEEDED if name not in sys.modules]
+    sys.modules |= dict.fromkeys(hidden)  # type: ignore[arg-type] # None: it is not there
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 def has_terminal() -> bool:

@@ -13,11 +13,16 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from telemetry.processes import end_with_parent, sparing
+
+with sparing():  # before anything else imports them
+    import redis  # noqa: F401
+    import structlog  # noqa: F401
+
 from telemetry import keys, logs
 from telemetry.crashes import tell_without_words
 from telemetry.errors import StoreUnavailable
 from telemetry.memory import max_mb_of
-from telemetry.processes import end_with_parent
 from telemetry.store import Address, open_store
 
 if TYPE_CHECKING:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
-
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from router.config.compiled import Configuration
 from router.report.terminal_text import clean
 from router.report.views import names_of
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 COLUMNS = ("n", "success", "90 %", "$/success", "$ each", "total $", "s p50", "s p90")
 """`n` is completed episodes of all; what follows is of the completed ones. Costs are of all
@@ -86,6 +86,9 @@ def _silent(app: str) -> dict[str, Any]:
 
 def episode_table(section: Mapping[str, Any]) -> Table | None:
     """Return a row for each app with completed episodes; None without any."""
+    from rich.table import Table  # only here: a router hands out the rows, and prints none
+    from rich.text import Text
+
     apps = [row for row in section.get("apps", ()) if row["completed"]]
     if not apps:
         return None

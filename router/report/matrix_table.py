@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from bandit.matrix import ReportRow
 from router.report.chains import chain_line
 from router.report.profiled import profiled_line
 from router.report.terminal_text import clean
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 USABLE = "usable"
 COLUMNS = (
@@ -87,6 +88,9 @@ def _by_table(rows: list[ReportRow]) -> list[tuple[tuple[str, str | None], list[
 
 def _table(category: str, rows: list[ReportRow]) -> Table:
     """Return one category's table; it fits 80 columns with endpoint names up to 18 long."""
+    from rich.table import Table  # only here: a router hands out the rows, and prints none
+    from rich.text import Text
+
     table = Table(
         title=Text(clean(category + _signals_of(rows)), style="bold"),
         title_justify="left",

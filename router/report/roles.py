@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.table import Table
 
 from bandit.cells import Terms
 from bandit.families import N_COLUMNS
 from bandit.parts import figures_of, key_of, read_roles
 from router.config.compiled import Configuration
 from telemetry.tokens import role_mark
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 COLUMNS = ("n", "quality", "ok", "p50 s", "p95 s", "$/1k", "$")
 """`n` is calls/labels; `$/1k` is of calls whose cost is known, and `$` all of it."""
@@ -60,6 +62,8 @@ def role_rows(
 
 def role_table(rows: list[dict[str, Any]]) -> Table | None:
     """Return the rows as a table for the terminal; None where no call came in a role."""
+    from rich.table import Table  # only here: a router hands out the rows, and prints none
+
     if not rows:
         return None
     table = Table(

@@ -14,14 +14,17 @@ import socket
 import time
 from pathlib import Path
 
-import structlog
+from telemetry.processes import end_with_parent, sparing
+
+with sparing():  # before anything else imports them
+    import redis  # noqa: F401
+    import structlog
 
 from telemetry import event_ids, events, keys, logs
 from telemetry.crashes import tell_without_words
 from telemetry.errors import MalformedEvent
 from telemetry.events import FeedbackKind
 from telemetry.observed import HEADER_BYTES, Observed, sizes, unpack
-from telemetry.processes import end_with_parent
 from telemetry.repeats import repeated
 from telemetry.store import open_store
 from telemetry.writer import Writer

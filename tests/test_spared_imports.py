@@ -1,0 +1,106 @@
+"""What each long-lived process must not load: it would cost memory, and a slower start."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from bandit import special
+
+SERVE = """
+from router.cli import app
+try:
+    app(["serve", "--config", "/nowhere/pointsman.yaml"], standalone_mode=False)
+except BaseException:
+    pass
+"""
+NEVER = {"polars", "rq", "rich.console", "opentelemetry", "jinja2", "scipy.stats", "unittest"}
+NUMPY_EXTRA = {"scipy.special", "numpy.testing", "numpy.f2py"}
+LIGHT = {"numpy", "redis", "structlog", "msgspec", "pydantic", "asyncio", "typer"}
+
+
+@pytest.mark.parametrize(
+    ("entry", "unwanted"),
+    [
+        (SERVE, NEVER | NUMPY_EXTRA),
+        ("import workers.__main__, workers.folding.learner, workers.jobs.clock", NEVER),
+        ("import workers.observer.__main__", NEVER | NUMPY_EXTRA | {"pydantic"}),
+        ("import router.commands.supervisor", NEVER | LIGHT),
+    ],
+    ids=["router", "worker", "observer", "supervisor"],
+)
+def test_a_long_lived_process_loads_nothing_that_it_hardly_ever_needs(
+    entry: str, unwanted: set[str]
+) -> None:
+    code = f"{entry}\nimport sys\nprint('serving' if 'router.server' in sys.modules else '')\n"
+    code += f"print(*sorted(set({unwanted!r}) & {{n for n, m in sys.modules.items() if m}}))"
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+
+    assert done.stdout.splitlines()[-2:] == ["serving" if entry is SERVE else "", ""]
+
+
+def test_the_functions_of_probability_are_scipys_own() -> None:
+    from scipy import special as whole
+
+    for name in [
+        "bdtr",
+        "betainc",
+        "betaincinv",
+        "expit",
+        "log_ndtr",
+        "ndtr",
+        "ndtri",
+        "stdtr",
+        "stdtrit",
+    ]:
+        assert isinstance(getattr(special, name), np.ufunc)
+        assert getattr(special, name) is getattr(whole, name)
+
+
+@pytest.mark.parametrize("first", ["", "import scipy.special\n"])
+def test_all_of_scipy_can_be_had_before_and_after(first: str) -> None:
+    code = "from bandit.special import ndtr\nfrom scipy import optimize, stats\n"
+    code += "assert abs(stats.norm.cdf(.3) - ndtr(.3)) < 1e-15\n"
+    code += "import scipy.special\nassert scipy.special.gamma(5) == 24\n"
+
+    subprocess.run([sys.executable, "-c", first + code], check=True, timeout=60)
+
+
+def test_where_scipy_has_no_such_part_all_of_it_is_loaded() -> None:
+    code = """
+import importlib.abc, sys
+
+class Hidden(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        whole = getattr(sys.modules.get("scipy.special"), "__file__", None)
+        if name == "scipy.special._ufuncs" and not whole:
+            raise ImportError(name)
+
+sys.meta_path.insert(0, Hidden())
+from bandit.special import ndtr
+import scipy.special
+assert ndtr is scipy.special.ndtr
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_libraries_are_spared_only_what_they_do_not_need() -> None:
+    code = """
+from telemetry.processes import sparing
+import sys
+with sparing():
+    import redis, structlog
+assert not {"rich", "opentelemetry"} & set(sys.modules)
+import rich.console
+with sparing():
+    assert sys.modules["rich"] is rich
+"""
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, timeout=60, cwd=Path(__file__).parents[1]
+    )
