@@ -8,7 +8,6 @@ module, all of it is loaded.
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 
@@ -19,18 +18,22 @@ _WHOLE = "scipy.special"
 
 def _ufuncs() -> ModuleType:
     """Return the module of functions; the package above it stands empty meanwhile."""
-    if _WHOLE in sys.modules:
-        return sys.modules[_WHOLE]
-    spec, bare = find_spec(_WHOLE), ModuleType(_WHOLE)
-    bare.__path__ = list((spec.submodule_search_locations if spec else None) or ())
-    sys.modules[_WHOLE] = bare
-    try:
-        found = import_module(f"{_WHOLE}._ufuncs")
-    except ImportError:
-        found = None
-    finally:
-        del sys.modules[_WHOLE]
-    return found if found is not None and hasattr(found, "ndtr") else import_module(_WHOLE)
+    if _WHOLE not in sys.modules:
+        spec, bare = find_spec(_WHOLE), ModuleType(_WHOLE)
+        bare.__path__ = list((spec.submodule_search_locations if spec else None) or ())
+        sys.modules[_WHOLE] = bare
+        try:
+            from scipy.special import _ufuncs as found
+
+            if hasattr(found, "ndtr"):
+                return found
+        except ImportError:
+            pass
+        finally:
+            del sys.modules[_WHOLE]
+    import scipy.special as whole
+
+    return whole
 
 
 _found = _ufuncs()

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 PARENT = "POINTSMAN_PARENT"
@@ -19,14 +19,26 @@ LOOK_EVERY_S = 0.5
 SOON_S = 0.02
 """From a process's end to when its children have another parent, far more than it takes."""
 GC_THRESHOLDS = (20_000, 20, 50)
+THREADS = {"OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS"}
+"""Variables by which somebody says how many threads there are to be; it reads them as it loads."""
+ALLOCATION = {"MALLOC_ARENA_MAX": "1"}
+"""Of glibc, which keeps up to eight heaps a core: our threads mostly wait for each other anyway."""
 UNNEEDED = ("opentelemetry", "rich")
 _keeper: list[str] = []
 """At most one: whose end this process waits for."""
 
 
 def child_environment() -> dict[str, str]:
-    """Return the environment for a child that shall not outlive this process."""
-    return {**os.environ, PARENT: str(os.getpid())}
+    """Return the environment for a child that shall not outlive this process, and is small."""
+    return {**ALLOCATION, **one_thread(os.environ), **os.environ, PARENT: str(os.getpid())}
+
+
+def one_thread(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what keeps numpy's library of linear algebra from starting a thread for each core.
+
+    Nothing here multiplies matrices that are worth it. Where somebody said otherwise, that counts.
+    """
+    return {} if THREADS & environment.keys() else {"OPENBLAS_NUM_THREADS": "1"}
 
 
 def own_environment() -> dict[str, str]:
@@ -66,6 +78,7 @@ def sparing() -> Iterator[None]:
     structlog takes rich, for tracebacks in colour, and redis all of OpenTelemetry, for figures of
     its own: together 6 MB and .1 s, in each process. What needs them itself can import them after.
     """
+    os.environ.update(one_thread(os.environ))
     hidden = [name for name in UNNEEDED if name not in sys.modules]
     sys.modules |= dict.fromkeys(hidden)  # type: ignore[arg-type] # None: it is not there
     try:

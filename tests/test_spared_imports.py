@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -101,6 +103,33 @@ import rich.console
 with sparing():
     assert sys.modules["rich"] is rich
 """
-    subprocess.run(
-        [sys.executable, "-c", code], check=True, timeout=60, cwd=Path(__file__).parents[1]
-    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+THREADS = """
+from telemetry.processes import child_environment, sparing
+import os, subprocess, sys
+with sparing():
+    import redis
+assert child_environment()["MALLOC_ARENA_MAX"] == os.environ.get("MALLOC_ARENA_MAX", "1")
+import numpy
+numpy.ones((512, 512)) @ numpy.ones((512, 512))
+print(len(os.listdir("/proc/self/task")))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")
+def test_numpy_has_one_thread_unless_somebody_asked_for_more() -> None:
+    def n_threads(**told: str) -> int:
+        plain = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+        command = [sys.executable, "-c", THREADS]
+        done = subprocess.run(
+            command, env=plain | told, capture_output=True, text=True, check=True, timeout=60
+        )
+        return int(done.stdout)
+
+    assert n_threads() == 1
+    assert n_threads(MALLOC_ARENA_MAX="4") == 1
+    if (os.cpu_count() or 1) > 1:
+        assert n_threads(OPENBLAS_NUM_THREADS="2") == 2
+        assert n_threads(OMP_NUM_THREADS="2") == 2
