@@ -270,7 +270,9 @@ def _write_young(client: Client, young: YoungRows, commit: Commit, changes: Chan
     young.write_books(commit, changes)
     commit.write(client)
     young.take_over(changes)
-    young.sizes = {n.decode(): int(s) for n, s in client.hgetall(keys.sizes(young.shard)).items()}
+    young.sizes.see(
+        {n.decode(): int(s) for n, s in client.hgetall(keys.sizes(young.shard)).items()}
+    )
 
 
 def _entries_after(client: Client, shard: int, mark: bytes) -> Iterator[tuple[bytes, Any]]:

@@ -20,6 +20,7 @@
 - `keeping`: leases are kept beside what takes long
 - `question`: what the store is asked of decisions
 - `written`: under which names something was written, from memory
+- `sizes`: how many fields a span's hashes have
 - `young`: where what is young lies, and when it goes
 - `asking`: what a batch must know before it can be folded
 - `writing`: what a commit writes beside the rows

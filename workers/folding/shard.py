@@ -149,7 +149,7 @@ class Shard:
             wanted.setdefault(keys.raters(self.number, day), []).append(seat)
         outcomes = batch.of_kind(Kind.OUTCOME)["token"]["decided_at_ms"]
         spans = {span for span, _ in decisions} | set(np.unique(outcomes // SPAN_MS).tolist())
-        sizes, asks = self.young.size_question(sorted(spans))
+        sizes, asks = self.young.size_question(sorted(spans), len(batch.records))
         booking = self.ledger.begin(batch, wanted)
         want_budgets(self.number, batch, wanted)
         return Folding(
@@ -204,7 +204,7 @@ class Shard:
         """
         batch, changes = folding.batch, folding.changes
         history = changes.history
-        self.young.sizes.update(folding.found_sizes(replies))
+        self.young.sizes.see(folding.found_sizes(replies))
         if folding.nonces:
             batch.drop_told(folding.told_before(replies))
         found = folding.effects = effects(

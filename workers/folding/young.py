@@ -33,8 +33,11 @@ from workers.folding.batch import DAY_MS, Decision, Named, position
 from workers.folding.hearing import pieces
 from workers.folding.history import History, lies_by_span, may_lie_by_day
 from workers.folding.question import Question
+from workers.folding.sizes import FieldCounts
 from workers.folding.written import WrittenNames
 
+MOST_NAMED = 5
+"""Rows of one sort that a record brings at most: what names an outcome's decision."""
 LOOKED_BACK = 2
 """Spans whose size tells how a new one begins: the one before it may be young and half empty."""
 MOST_LOOKED_BACK = 24
@@ -59,7 +62,7 @@ class YoungRows:
 
     shard: int
     spans: dict[int, YoungSpan] = field(default_factory=dict)
-    sizes: dict[str, int] = field(default_factory=dict)  # by `young.size_field`, as last seen
+    sizes: FieldCounts = field(default_factory=FieldCounts)
     kinds: dict[bytes, int] = field(default_factory=dict)
     kinds_id: bytes = b""
     history: History = field(default_factory=History)
@@ -75,7 +78,7 @@ class YoungRows:
         return cls(
             shard,
             known,
-            {name.decode(): int(n) for name, n in sizes.items()},
+            FieldCounts({name.decode(): int(n) for name, n in sizes.items()}),
             {kind: int(number) for number, kind in kinds.items() if number != b"id"},
             kinds.get(b"id", b""),
             history,
@@ -138,16 +141,20 @@ class YoungRows:
         command = ("EVAL", young.LUA_READ, 1, keys.parts(self.shard), *asked)
         return Question(command, [decisions[i] for i in order.tolist()], parts=parts)
 
-    def size_question(self, spans: Iterable[int]) -> tuple[list[str], list[tuple[Argument, ...]]]:
-        """Return which sizes may have changed since they were seen, and how to ask for them.
+    def size_question(
+        self, spans: Iterable[int], n_records: int
+    ) -> tuple[list[str], list[tuple[Argument, ...]]]:
+        """Return which sizes must be known to write so many records, and how to ask for them.
 
-        Of spans that are written in, and of those before one that begins.
+        Of spans that are written in, where with all rows since a new generation may have to begin,
+        and of those before one that begins. Nobody else writes here: so no size is larger.
         """
-        wanted = set(spans)
-        begins = [span for span in wanted if span not in self.spans]
-        for sort in SORTS:
-            for span in begins:
-                wanted.update(self._before(sort, span))
+        wanted = set[int]()
+        for span in spans:
+            if span not in self.spans:
+                wanted.update(n for sort in SORTS for n in self._before(sort, span))
+            elif any(self._may_grow(sort, span, n_records * MOST_NAMED) for sort in SORTS):
+                wanted.add(span)
         names = [
             young.size_field(sort, span, parts)
             for span in sorted(wanted & self.spans.keys())
@@ -291,7 +298,7 @@ class YoungRows:
         gone = set(spans)
         self._written.forget(gone)
         self._ending = {key: own for key, own in self._ending.items() if key[1] not in gone}
-        self.sizes = {n: s for n, s in self.sizes.items() if int(n.split(":")[1]) not in gone}
+        self.sizes.forget(gone)
 
     def _put(
         self,
@@ -315,6 +322,8 @@ class YoungRows:
         generations = self._generations(sort, number, span, 0 if parts else len(values))
         changes.spans[number] = replace(span.grown(sort, generations), mark=changes.mark)
         parts = parts or generations[-1]
+        name = young.size_field(sort, number, parts)
+        self.sizes.put(name, len(values))
         if not span.of(sort):
             self._written.begin(sort, number)
         self._written.add(sort, number, names)
@@ -323,17 +332,26 @@ class YoungRows:
         ends = self._ending.setdefault((sort, number, parts), bytearray(parts))
         named = keys.labels if sort == LABELS else keys.references
         arguments: list[Argument] = [named(self.shard, number, f"{parts}."), how]
-        arguments += (young.size_field(sort, number, parts), young.expires_at_s(number))
+        arguments += (name, young.expires_at_s(number))
         arguments += (names.shape[1], rows.shape[1], young.heads(groups, ends), rows.tobytes())
         commit.add(ROWS, keys.sizes(self.shard), *arguments)
 
     def _generations(self, sort: str, number: int, span: YoungSpan, n_new: int) -> Generations:
         """Return a span's generations, the last of which takes the `n_new` rows that come now."""
         if own := span.of(sort):
-            n_last = self.sizes.get(young.size_field(sort, number, own[-1]), 0)
-            return young.grown(own, n_last + n_new)
+            return young.grown(own, self._most_fields(sort, number, own[-1]) + n_new)
         sizes = [self._n_fields(sort, n) for n in self._before(sort, number)]
         return young.first_generation(max([n_new, *sizes]))
+
+    def _may_grow(self, sort: str, number: int, n_new: int) -> bool:
+        """Return whether so many more rows may be too many for a span's generations."""
+        if not (own := self.spans[number].of(sort)):
+            return False
+        return young.grown(own, self._most_fields(sort, number, own[-1]) + n_new) != own
+
+    def _most_fields(self, sort: str, number: int, parts: int) -> int:
+        """Return how many fields a generation has at most."""
+        return self.sizes.most(young.size_field(sort, number, parts))
 
     def _before(self, sort: str, number: int) -> list[int]:
         """Return the last spans before one that have hashes of a sort."""
@@ -343,7 +361,7 @@ class YoungRows:
     def _n_fields(self, sort: str, number: int) -> int:
         """Return how many fields a span has, as far as was seen."""
         generations = self.spans[number].of(sort)
-        return sum(self.sizes.get(young.size_field(sort, number, n), 0) for n in generations)
+        return sum(self._most_fields(sort, number, n) for n in generations)
 
     def _next_kind(self, changes: Changes) -> int:
         """Return a number that no kind has."""
