@@ -11,6 +11,7 @@ Nothing here does I/O, reads a clock, owns a random generator or logs. In readin
 - `grid`: the same by position, for replay
 - `grouping`: rows that belong together, found fast
 - `margins`: draws of single margins, kept while their shape stays
+- `owned`: rows of several owners, worked out at once
 - `quality`, `latency`, `reliability`, `cost`: one posterior each
 - `call_costs`, `chains`: what a call costs, and what comes after it until an answer is kept
 - `derived`: what derived labels are worth

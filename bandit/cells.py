@@ -71,6 +71,7 @@ class Terms:
 
     keys: NDArray[np.void]  # (n,) of KEY
     values: NDArray[np.int64]  # (n, N_COLUMNS)
+    owners: NDArray[np.uint64] | None = None  # (n,) whose state each adds to; None: all to one
 
 
 def terms(
@@ -125,7 +126,7 @@ def from_bytes(keys: bytes, rows: bytes) -> Terms:
 
 
 def merge(parts: list[Terms]) -> Terms:
-    """Return one term per distinct key, in an order of its own: the sum of all that share it.
+    """Return one term per distinct key and owner, in an order of its own: their sum.
 
     What a row cannot hold is in the term of its carry.
     """
@@ -134,9 +135,14 @@ def merge(parts: list[Terms]) -> Terms:
         return Terms(np.empty(0, dtype=KEY), np.empty((0, N_COLUMNS), dtype=np.int64))
     keys = np.concatenate([p.keys for p in parts])
     values = np.concatenate([p.values for p in parts])
-    order, starts = group(list(keys.view("<u8").reshape(-1, 3).T))
+    words, owners = list(keys.view("<u8").reshape(-1, 3).T), None
+    if parts[0].owners is not None:
+        words.append(owners := np.concatenate([p.owners for p in parts if p.owners is not None]))
+    order, starts = group(words)
     low, high = exact.sums(values[order], starts)
-    found, over = Terms(keys[order[starts]], low), _carries(keys[order[starts]], high)
+    first = order[starts]
+    found = Terms(keys[first], low, None if owners is None else owners[first])
+    over = _carries(found.keys, high, found.owners)
     return merge([found, over]) if len(over.keys) else found
 
 
@@ -162,14 +168,18 @@ def add(terms: Terms, stored: Callable[[NDArray[np.void]], NDArray[np.int64]]) -
     )
 
 
-def _carries(keys: NDArray[np.void], high: NDArray[np.int64] | None) -> Terms:
+def _carries(
+    keys: NDArray[np.void],
+    high: NDArray[np.int64] | None,
+    owners: NDArray[np.uint64] | None = None,
+) -> Terms:
     """Return the terms of carries, given (n, N_COLUMNS) how often rows hold `UNIT`, if at all."""
     if high is None:
         return Terms(keys[:0], np.empty((0, N_COLUMNS), dtype=np.int64))
     over = high.any(axis=1) & (keys["family"] < CARRY)  # a carry beyond 62 bits is damage
     names = keys[over]
     names["family"] += CARRY
-    return Terms(names, high[over])
+    return Terms(names, high[over], None if owners is None else owners[over])
 
 
 def is_of(keys: NDArray[np.void], family: Family) -> NDArray[np.bool_]:

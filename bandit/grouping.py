@@ -29,7 +29,8 @@ SPAN_MS = min(HALF_LIFE_MS.values()) * decay.HALF_LIVES_PER_WINDOW
 """The shortest decay window; every other family's is a multiple, so that records of one span are
 of one window in each family."""
 
-
+OWNER_BITS = np.uint64(8)
+"""Beside a span, which needs 42 bits for any time in milliseconds."""
 FEW = 1000
 """Records; of fewer, to look for columns of zeros costs more than to add them up."""
 
@@ -44,6 +45,7 @@ class Grouping:
     category: NDArray[np.uint64]  # of each group
     endpoint: NDArray[np.uint64]
     regime: NDArray[np.uint64] | None = None  # and epoch; None: all are of the first
+    owner: NDArray[np.uint64] | None = None  # None: all are of one
     decayed: dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]] = field(default_factory=dict)
 
     @classmethod
@@ -53,24 +55,34 @@ class Grouping:
         endpoint: NDArray[np.uint64],
         at_ms: NDArray[np.int64],
         regime: NDArray[np.uint64] | None = None,
+        owner: NDArray[np.uint64] | None = None,
     ) -> Grouping:
         """Group records; the arguments are as in `cells.terms`.
 
         Args:
             regime: the one that each record's endpoint was in, and above its `EPOCH_BITS` the epoch
                 of its task; None where no family asks for it.
+            owner: (n,) below 1 << OWNER_BITS, as of `cells.Terms`; None: all are of one.
         """
         if not len(at_ms):
             none = np.empty(0, dtype=np.intp)
             return cls(at_ms, none, none, category, endpoint)
-        span = (at_ms // SPAN_MS).astype(np.uint64)
-        if regime is None or not regime.any():
-            order, starts = group([category, endpoint, span])
-            first = order[starts]
-            return cls(at_ms[order], order, starts, category[first], endpoint[first])
-        order, starts = group([category, endpoint, span, regime])
+        words = [category, endpoint, (at_ms // SPAN_MS).astype(np.uint64)]
+        if owner is not None:
+            words[2] = (words[2] << OWNER_BITS) | owner
+        if regime is not None and not regime.any():
+            regime = None
+        order, starts = group(words if regime is None else [*words, regime])
         first = order[starts]
-        return cls(at_ms[order], order, starts, category[first], endpoint[first], regime[first])
+        return cls(
+            at_ms[order],
+            order,
+            starts,
+            category[first],
+            endpoint[first],
+            None if regime is None else regime[first],
+            None if owner is None else owner[first],
+        )
 
     def terms(self, family: Family, columns: Mapping[int, NDArray[np.float64]]) -> Terms:
         """Return what the records add to `family`: one term a group that adds anything.
@@ -106,7 +118,11 @@ class Grouping:
         over = self._terms(family, values, window)
         over.keys["family"] += CARRY
         return Terms(
-            np.concatenate([found.keys, over.keys]), np.concatenate([found.values, over.values])
+            np.concatenate([found.keys, over.keys]),
+            np.concatenate([found.values, over.values]),
+            None
+            if found.owners is None or over.owners is None
+            else np.concatenate([found.owners, over.owners]),
         )
 
     def _terms(
@@ -123,7 +139,7 @@ class Grouping:
             regime = self.regime[adds]
             keys["regime"] = regime & NO_EPOCH
             keys["window"] |= (regime >> EPOCH_BITS << EPOCH_BITS).astype(np.uint32)
-        return Terms(keys, values[adds])
+        return Terms(keys, values[adds], None if self.owner is None else self.owner[adds])
 
     def _decayed(self, half_life_ms: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return window and weight of each record in order: worked out once a half-life."""

@@ -77,6 +77,10 @@ class Decisions:
             rows[name] = _half(tokens[name])
         return cls(rows, np.frombuffer(b"".join(places), dtype=KIND), tokens["user"].copy())
 
+    def part(self, picked: slice) -> Decisions:
+        """Return some of them, with all kinds."""
+        return Decisions(self.rows[picked], self.kinds, self.users[picked])
+
     @property
     def decided_at_ms(self) -> NDArray[np.int64]:
         """When they were made, in milliseconds since the epoch."""

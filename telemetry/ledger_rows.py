@@ -99,15 +99,24 @@ class LedgerRows:
         """Return one row for each span and key, in an order of their own."""
         return self.summed_with_first()[0]
 
-    def summed_with_first(self) -> tuple[LedgerRows, NDArray[np.intp]]:
-        """Return `summed`, and (n,) which of these rows was the first of each."""
+    def summed_with_first(
+        self, owners: NDArray[np.uint64] | None = None
+    ) -> tuple[LedgerRows, NDArray[np.intp]]:
+        """Return `summed`, and (n,) which of these rows was the first of each.
+
+        Args:
+            owners: (n,) whose each is: rows of several stay apart, those of the first stand first.
+        """
         if not len(self.keys):
             return self, np.empty(0, dtype=np.intp)
         words = np.ascontiguousarray(self.keys).view("<u8").reshape(len(self.keys), -1)
-        order = np.lexsort([*words.T, self.spans])
+        order = np.lexsort([*words.T, self.spans, *([] if owners is None else [owners])])
         words, spans = words[order], self.spans[order]
         is_new = np.ones(len(order), dtype=bool)
         is_new[1:] = (spans[1:] != spans[:-1]) | (words[1:] != words[:-1]).any(axis=1)
+        if owners is not None:
+            placed = owners[order]
+            is_new[1:] |= placed[1:] != placed[:-1]
         starts = np.flatnonzero(is_new)
         sums, first = sums_at(self.values[order], starts), order[starts]
         return LedgerRows(spans[starts], self.keys[first], sums), first

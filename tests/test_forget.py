@@ -267,7 +267,7 @@ def test_a_kill_before_or_after_the_commit_forgets_exactly_once(
     life.fold(*rated(0, 1))
     frame = frames.pack(Frame(b"p" * 16, 0, 0, forgotten()))
     entry = (life.client.xadd(keys.stream(0), {"f": frame}), {b"f": frame})
-    from workers.folding import shard as module
+    from workers.folding import together as module
 
     run_all = module.run_all
 

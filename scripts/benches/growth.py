@@ -48,7 +48,8 @@ from workers.archive.retention import Keep
 from workers.folding.held import GRACE_MS, References
 from workers.folding.lease import Lease
 from workers.folding.memory import StoreMemory
-from workers.folding.shard import Shard, fold_together
+from workers.folding.shard import Shard
+from workers.folding.together import fold_together
 
 TIMEOUT_S = 60.0
 PRODUCER = b"growth".ljust(16, b"-")

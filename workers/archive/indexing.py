@@ -16,11 +16,12 @@ from workers.archive.columns import digests_of, from_end, nonces_in, nonces_of
 from workers.archive.files import ArchiveFile, Content
 from workers.archive.index import FACTS, seal, write
 from workers.folding import hearing
-from workers.folding.batch import DAY_MS, Batch, names_of, take_apart
+from workers.folding.batch import DAY_MS, Batch, take_apart
 from workers.folding.effects import is_heard
 from workers.folding.hearing import ENTRIES, pieces
 from workers.folding.history import History
 from workers.folding.labels import narrowed
+from workers.folding.naming import names_of
 
 NONCE_BYTES = 16
 
@@ -91,7 +92,7 @@ def _decisions(batch: Batch) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64]
 def _references(final: NDArray[np.void], row_of: NDArray[np.intp]) -> dict[str, NDArray[Any]]:
     """Return the columns of references: under each digest the last hundred of a span of days.
 
-    As the store keeps them (`batch.references_of`, `references.append`), in the order in which
+    As the store keeps them (`naming.references_of`, `references.append`), in the order in which
     they came.
     """
     came, named = names_of(final)

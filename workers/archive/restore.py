@@ -34,13 +34,12 @@ from workers.folding.batch import (
     DAY_MS,
     Entries,
     at_ms,
-    final_tokens,
     position,
-    references_of,
     take_apart,
 )
 from workers.folding.hearing import pieces
 from workers.folding.history import History
+from workers.folding.naming import final_tokens, references_of
 from workers.folding.thawed import thawed_row
 from workers.folding.writing import ingested_expiry_s, label_expiry_s
 from workers.folding.young import Changes, YoungRows

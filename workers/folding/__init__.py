@@ -8,7 +8,9 @@
 - `terms`: what records add to the rows
 - `history`: for how long decisions were young
 - `budget_sums`: what records of budgets add up to
+- `contents`: what there is among records at all
 - `batch`: what a part of a stream says
+- `naming`: what names the decisions of outcomes
 - `effects`: what that changes
 - `forgetting`: which rows of raters go with a user
 - `thawed`: how a row is written that was put back
@@ -25,6 +27,7 @@
 - `asking`: what a batch must know before it can be folded
 - `writing`: what a commit writes beside the rows
 - `trimming`: what goes of a shard
+- `together`: the shards of a round, folded in one pass
 - `shard`: one shard's rows and mark, and the commit that moves both
 - `measuring`, `budget`, `memory`: what takes the store's memory, and what goes where it is short
 - `lanes`: shards beside each other, where much waits

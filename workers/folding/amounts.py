@@ -56,6 +56,8 @@ def compared_of(
     """
     mine = cost.is_both & (outcomes["price"] > 0) & ((outcomes["flags"] & Flag.REPORTED) > 0)
     out = np.zeros((int(mine.sum()), N_LEDGER_COLUMNS), dtype=np.int64)
+    if not len(out):
+        return mine, out
     out[:, LedgerColumn.N_REPORTED] = 1
     out[:, LedgerColumn.REPORTED] = cost.reported[mine]
     out[:, LedgerColumn.REPORTED_BY_PRICE] = cost.nano[mine]

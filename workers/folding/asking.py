@@ -33,6 +33,8 @@ class Folding:
     booking: LedgerBooking  # of what was spent
     seated: dict[Seat, bytes | None] = field(default_factory=dict)  # the rows of `seats`
     lying: dict[Decision, int] = field(default_factory=dict)  # in which generation rows lie
+    known_rows: dict[str, dict[Argument, bytes | None]] = field(default_factory=dict)
+    """By hash and field, what was stored of `fields`."""
     rows: dict[bytes, bytes] = field(default_factory=dict)  # new ones: they count once committed
     effects: Effects | None = None
 

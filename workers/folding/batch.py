@@ -6,10 +6,9 @@ that counts is that of the entry itself, given by the store as part of its id.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
-from operator import itemgetter
+from itertools import pairwise
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -18,13 +17,13 @@ from numpy.typing import NDArray
 
 from telemetry import frames
 from telemetry.budget_layout import SPEND_RECORD, spends_of
-from telemetry.decisions import Decisions
-from telemetry.decoding import decode, size_of
+from telemetry.decoding import decode
 from telemetry.errors import MalformedEvent
-from telemetry.events import NO_DIGEST, RECORD, Flag, Kind
+from telemetry.events import RECORD, RECORD_SIZE, RECORD_VERSION, Flag, Kind
 from telemetry.young import SPAN_MS
 from workers.folding import raters
 from workers.folding.budget_sums import BudgetPlace, SpentRow, sum_spends
+from workers.folding.contents import Contents, are_said, of_kind
 from workers.folding.hearing import pieces
 from workers.folding.history import History, Position
 from workers.folding.raters import Seat
@@ -70,6 +69,7 @@ class Window(NamedTuple):
 
 
 NEVER = Window(0, 0)
+_NO_RECORDS, _NO_DAYS = np.empty(0, dtype=RECORD), np.empty(0, dtype=np.int64)
 
 
 @dataclass(slots=True)
@@ -90,6 +90,19 @@ class Batch:
     spends: NDArray[np.void] = field(default_factory=lambda: np.empty(0, dtype=SPEND_RECORD))
     """What attempts came to in accounts of budgets; none of them is among `records`"""
     _budget_sums: dict[BudgetPlace, SpentRow] | None = None
+    _contents: Contents | None = None
+
+    @classmethod
+    def empty(cls) -> Batch:
+        """Return one of nothing yet."""
+        return cls(_NO_RECORDS, _NO_DAYS)
+
+    @property
+    def contents(self) -> Contents:
+        """What there is among its records at all, and perhaps among those of others beside it."""
+        if self._contents is None:
+            self._contents = Contents.of(self.records)
+        return self._contents
 
     @property
     def n_new(self) -> int:
@@ -104,21 +117,19 @@ class Batch:
 
     def of_kind(self, kind: Kind) -> NDArray[np.void]:
         """Return the records of one kind."""
-        # `compress` copies records whole: ten times as fast as `records[…]`, field by field.
-        mine = self.records["kind"] == kind
-        return np.asarray(self.records.compress(mine)) if mine.any() else self.records[:0]
+        return of_kind(self.records, self.contents, kind)
 
     @property
     def is_said(self) -> NDArray[np.bool_]:
         """Which records say what an answer was worth: feedback, and outcomes that bring a word."""
-        is_outcome = self.records["kind"] == Kind.OUTCOME
-        brings = is_outcome & (self.records["feedback_kind"] > 0)
-        return np.asarray((self.records["kind"] == Kind.FEEDBACK) | brings)
+        return are_said(self.records)
 
     def is_old(self, history: History) -> NDArray[np.bool_]:
         """Return which decisions lie by span and were not young any more when their record came."""
         decided, since_ms = self.records["token"]["decided_at_ms"], history.since_ms
         if since_ms is None or not len(decided):
+            return np.zeros(len(self.records), dtype=bool)
+        if decided.min() >= history.oldest_ms(self.entries[-1]):  # of earlier ones it is no later
             return np.zeros(len(self.records), dtype=bool)
         oldest = np.array([history.oldest_ms(entry) for entry in self.entries], dtype=np.int64)
         return np.asarray((decided >= since_ms) & (decided < oldest[self.came]))
@@ -129,29 +140,37 @@ class Batch:
         An event of others brings its word when its decision is told for the first time: nothing
         can have been said of it before.
         """
+        if not (is_old := self.is_old(history)).any():
+            return is_old
         is_done = (self.records["flags"] & Flag.THAWED) > 0
-        return np.asarray(self.is_said & self.is_old(history) & ~is_done & ~self._is_told)
+        return np.asarray(self.is_said & is_old & ~is_done & ~self._is_told)
 
     def thawed(self, history: History) -> set[Decision]:
         """Return the old decisions that were put back so that more can be said of them."""
-        is_thawed = (self.records["flags"] & Flag.THAWED) > 0
-        if not is_thawed.any():
+        if not self.contents.has(Flag.THAWED):
             return set()
+        is_thawed = (self.records["flags"] & Flag.THAWED) > 0
         mine = self.is_said & is_thawed & self.is_old(history)
         return set(decisions_of(self.records.compress(mine)["token"]))
 
     def done(self) -> list[bytes]:
         """Return under which fields the cold feedback was kept that is folded now."""
+        if not self.contents.has(Flag.THAWED):
+            return []
         is_done = (self.records["flags"] & Flag.THAWED) > 0
-        return [cold_field(record) for record in self.records[is_done]] if is_done.any() else []
+        return [cold_field(record) for record in self.records[is_done]]
 
     def decisions(self, history: History) -> list[Decision]:
         """Return the decisions whose labels `effects` needs, each once."""
+        if not self.contents.says:
+            return []
         mine = self.is_said & ~self.is_cold(history)
         return list(dict.fromkeys(decisions_of(self.records.compress(mine)["token"])))
 
     def seats(self, history: History) -> list[Seat]:
         """Return the seats of raters whose rows `effects` needs, each once; mostly none."""
+        if not (self.contents.says and self.contents.is_rated):
+            return []
         tokens = self.records["token"]
         mine = raters.is_rated(tokens) & self.is_said
         if mine.any():
@@ -166,8 +185,9 @@ class Batch:
 
     def told(self) -> list[bytes]:
         """Return the nonces of outcomes that others tell of, perhaps not for the first time."""
-        told = self._is_told
-        return pieces(self.records.compress(told)["token"]["nonce"]) if told.any() else []
+        if not self.contents.has(Flag.INGESTED):
+            return []
+        return pieces(self.records.compress(self._is_told)["token"]["nonce"])
 
     def drop_told(self, before: Container[bytes]) -> None:
         """Drop outcomes that were told of before, or earlier in this batch.
@@ -175,9 +195,9 @@ class Batch:
         Frames are numbered by the process that sends them; the same event told twice comes under
         two numbers. So the nonces of ingested outcomes are kept for 32 days at least.
         """
-        places = np.flatnonzero(self._is_told)
-        if not len(places):
+        if not self.contents.has(Flag.INGESTED):
             return
+        places = np.flatnonzero(self._is_told)
         keep = np.ones(len(self.records), dtype=bool)
         for place, nonce in zip(places.tolist(), self.told(), strict=True):
             if nonce in before or nonce in self.ingested:
@@ -218,8 +238,29 @@ def take_apart(
         expected: next numbers of producers of which `windows` may know nothing any more; they
             only tell what never arrived.
     """
-    batch = Batch(np.empty(0, dtype=RECORD), np.empty(0, dtype=np.int64))
-    bodies: list[tuple[int, int, int, bytes]] = []  # by day and version: which entry, and records
+    batch = Batch.empty()
+    put_in([(batch, unframed(batch, entries, windows, expected=expected))])
+    return batch
+
+
+class Body(NamedTuple):
+    """The new records of one entry."""
+
+    day: int  # of the entry
+    version: int  # of its records
+    number: int  # of the entry among those that were frames
+    raw: bytes
+
+
+def unframed(
+    batch: Batch,
+    entries: Entries,
+    windows: Mapping[bytes, Window],
+    *,
+    expected: Mapping[bytes, int] = MappingProxyType({}),
+) -> list[Body]:
+    """Return the bodies of entries; note in `batch` all that is told beside the records."""
+    bodies: list[Body] = []
     for entry_id, fields in entries:
         raw = fields.get(b"f", b"")
         batch.n_bytes += len(raw)
@@ -228,49 +269,92 @@ def take_apart(
         except MalformedEvent as error:
             batch.dead.append((str(error), raw))
             continue
-        now_ms = at_ms(entry_id)
-        skip = _count(batch, windows, expected, frame, now_ms)
-        new = frame.body[skip * frame.record_size :]
-        bodies.append((now_ms // DAY_MS, frame.version, len(batch.entries), new))
-        batch.entries.append(position(entry_id))
-    parts: list[NDArray[np.void]] = []
-    days: list[int] = []
-    came: list[NDArray[np.intp]] = []
-    for (day, version), those in groupby(bodies, key=itemgetter(0, 1)):
-        sound, numbers, bad = _decode([(number, body) for *_, number, body in those], version)
-        batch.dead += [("a record with a wrong checksum or field", raw) for raw in bad]
-        parts.append(sound)
-        days.append(day)
-        came.append(numbers)
-    if parts:
-        batch.records = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        batch.today = np.repeat(np.array(days, dtype=np.int64), [len(p) for p in parts])
-        batch.came = np.concatenate(came)
-    _set_spends_apart(batch)
-    return batch
+        place = position(entry_id)
+        skip = _count(batch, windows, expected, frame, place[0])
+        new = frame.body[skip * frame.record_size :] if skip else frame.body
+        bodies.append(Body(place[0] // DAY_MS, frame.version, len(batch.entries), new))
+        batch.entries.append(place)
+    return bodies
 
 
-def _set_spends_apart(batch: Batch) -> None:
-    """Take what budgets' accounts are told out of the records: its fields lie as none of theirs."""
+def owners_of(batches: Sequence[Batch]) -> NDArray[np.uint64] | None:
+    """Return (n_records,) which of batches each record is in; None where there is one batch."""
+    if len(batches) == 1:
+        return None
+    sizes = [len(batch.records) for batch in batches]
+    return np.repeat(np.arange(len(batches), dtype=np.uint64), sizes)
+
+
+def joined(batches: Sequence[Batch]) -> Batch:
+    """Return all records of batches, one behind the other."""
+    if len(batches) == 1:
+        return batches[0]
+    return Batch(
+        np.concatenate([batch.records for batch in batches]),
+        np.concatenate([batch.today for batch in batches]),
+    )
+
+
+def put_in(parts: Sequence[tuple[Batch, list[Body]]]) -> Batch:
+    """Put the records in bodies into their batches; return all of them, batch after batch.
+
+    They are decoded at once, if all are sound and of one version, as nearly always.
+    """
+    whole = _decoded_at_once([body for _, bodies in parts for body in bodies])
+    if whole is None:
+        for batch, bodies in parts:
+            _decode_each(batch, bodies)
+        return joined([batch for batch, _ in parts])
+    records, today, came = whole
+    is_spend = records["kind"] == Kind.BUDGET_SPEND
+    spends = spends_of(records.compress(is_spend)) if is_spend.any() else None
+    ends = np.cumsum([sum(len(body.raw) for body in bodies) for _, bodies in parts])
+    bounds, apart = [0, *(ends // RECORD_SIZE).tolist()], [0] * (len(parts) + 1)
+    if spends is not None:  # their fields lie as none of the others'
+        apart = np.concatenate([[0], np.cumsum(is_spend)])[bounds].tolist()
+        bounds = [end - before for end, before in zip(bounds, apart, strict=True)]
+        records, today, came = (x.compress(~is_spend) for x in (records, today, came))
+    contents = Contents.of(records)
+    for (batch, _), own, beside in zip(parts, pairwise(bounds), pairwise(apart), strict=True):
+        place = slice(*own)
+        batch.records, batch.today, batch.came = records[place], today[place], came[place]
+        batch._contents = contents
+        if spends is not None:
+            batch.spends = spends[slice(*beside)]
+    return Batch(records, today, _contents=contents)
+
+
+def _decoded_at_once(
+    bodies: list[Body],
+) -> tuple[NDArray[np.void], NDArray[np.int64], NDArray[np.intp]] | None:
+    """Return records, days and numbers of entries; None where not all are sound and of today."""
+    if any(body.version != RECORD_VERSION for body in bodies):
+        return None
+    records, bad = decode(b"".join(body.raw for body in bodies))
+    if bad:
+        return None
+    sizes = [len(body.raw) // RECORD_SIZE for body in bodies]
+    today = np.repeat(np.array([body.day for body in bodies], dtype=np.int64), sizes)
+    return records, today, np.repeat(np.array([b.number for b in bodies], dtype=np.intp), sizes)
+
+
+def _decode_each(batch: Batch, bodies: list[Body]) -> None:
+    """Put the sound records of entries into their batch, and set the others apart."""
+    found = [(body, *decode(body.raw, body.version)) for body in bodies]
+    batch.dead += [
+        ("a record with a wrong checksum or field", raw) for *_, bad in found for raw in bad
+    ]
+    if not found:
+        return
+    batch.records = np.concatenate([sound for _, sound, _ in found])
+    sizes = [len(sound) for _, sound, _ in found]
+    batch.today = np.repeat(np.array([body.day for body in bodies], dtype=np.int64), sizes)
+    batch.came = np.repeat(np.array([body.number for body in bodies], dtype=np.intp), sizes)
     is_spend = batch.records["kind"] == Kind.BUDGET_SPEND
     if is_spend.any():
         batch.spends = spends_of(batch.records.compress(is_spend))
         batch.records = batch.records.compress(~is_spend)
         batch.today, batch.came = batch.today[~is_spend], batch.came[~is_spend]
-
-
-def _decode(
-    bodies: list[tuple[int, bytes]], version: int
-) -> tuple[NDArray[np.void], NDArray[np.intp], list[bytes]]:
-    """Return the sound records of several entries, which entry each is of, and the unsound ones."""
-    sound, bad = decode(b"".join(body for _, body in bodies), version)
-    size, numbers = size_of(version), [number for number, _ in bodies]
-    if not bad:  # all at once, as nearly always
-        return sound, np.repeat(numbers, [len(body) // size for _, body in bodies]), []
-    each = [decode(body, version) for _, body in bodies]
-    sizes = [len(found) for found, _ in each]
-    whole = np.concatenate([found for found, _ in each])
-    return whole, np.repeat(numbers, sizes), [raw for _, bad in each for raw in bad]
 
 
 def _count(
@@ -303,58 +387,3 @@ def decisions_of(token: NDArray[np.void]) -> list[Decision]:
 def cold_field(record: np.void) -> bytes:
     """Return under which field feedback for an old decision is kept: its event id and the nonce."""
     return bytes(record["event"].tobytes() + record["token"]["nonce"].tobytes())
-
-
-@dataclass(frozen=True, slots=True)
-class Named:
-    """Decisions, and what names them."""
-
-    decisions: Decisions
-    spans: NDArray[np.int64]  # (n_names,) in which the decision was made
-    places: NDArray[np.intp]  # (n_names,) which decision each one names
-    digests: NDArray[np.void]  # (n_names,) of 16 bytes each
-
-    def of(self, picked: NDArray[np.bool_]) -> Named:
-        """Return these with some of the names."""
-        return Named(self.decisions, self.spans[picked], self.places[picked], self.digests[picked])
-
-
-def references_of(outcomes: NDArray[np.void]) -> Named:
-    """Return the decisions of final outcomes, and what names them.
-
-    As `names_of` has it.
-    """
-    final = outcomes.compress(_is_final(outcomes))
-    places, digests = names_of(final)
-    spans = final["token"]["decided_at_ms"] // SPAN_MS
-    return Named(Decisions.of(final["token"]), spans[places], places, digests)
-
-
-def names_of(final: NDArray[np.void]) -> tuple[NDArray[np.intp], NDArray[np.void]]:
-    """Return what final outcomes are named by: (n_names,) which of them, and 16 bytes each.
-
-    A decision whose id left before it was known who would answer is named by its nonce as well, and
-    the first one of its role and endpoint by its episode. Of one name they are as they came.
-    """
-    nothing, flags = np.void(NO_DIGEST), final["flags"]
-    names = [final["response"], final["reference"]]
-    names.append(np.where((flags & Flag.PROMISED) > 0, final["token"]["nonce"], nothing))
-    if (by_episode := (flags & Flag.NAMES_EPISODE) > 0).any():
-        names.append(np.where(by_episode, episode_names(final["episode"]), nothing))
-    digests = np.concatenate(names)
-    given = np.flatnonzero(digests != nothing)
-    return given % max(len(final), 1), digests.take(given)
-
-
-def episode_names(episodes: NDArray[np.uint64]) -> NDArray[np.void]:
-    """Return (n,) `digests.episode_name` of digests; 0, of no episode, has none."""
-    return np.repeat(episodes.astype("<u8"), 2).view("V16")
-
-
-def final_tokens(outcomes: NDArray[np.void]) -> NDArray[np.void]:
-    """Return the whole tokens of the decisions that `references_of` returns, in their order."""
-    return np.asarray(outcomes.compress(_is_final(outcomes))["token"])
-
-
-def _is_final(outcomes: NDArray[np.void]) -> NDArray[np.bool_]:
-    return np.asarray((outcomes["flags"] & Flag.FINAL) > 0)

@@ -19,11 +19,14 @@ from telemetry.events import RETRACTED
 Columns = dict[int, NDArray[Any]]
 
 
-def attempt_terms(outcomes: NDArray[np.void], batch: Grouping) -> list[Terms]:
+def attempt_terms(
+    outcomes: NDArray[np.void], batch: Grouping, owner: NDArray[np.uint64] | None = None
+) -> list[Terms]:
     """Return what attempts add: a first one begins a call, a further one goes on with it.
 
     Args:
         batch: the outcomes by category and by who was asked: of a first attempt that is the same.
+        owner: (n,) as of `cells.Terms`.
     """
     known = outcomes["first_endpoint"] > 0
     further = known & (outcomes["attempt"] > 1)
@@ -31,12 +34,14 @@ def attempt_terms(outcomes: NDArray[np.void], batch: Grouping) -> list[Terms]:
     begun = batch.terms(Family.CHAINS, calls)
     if not further.any():
         return [begun]
-    return [begun, _further(outcomes.compress(further))]
+    return [begun, _further(outcomes.compress(further), None if owner is None else owner[further])]
 
 
-def _further(outcomes: NDArray[np.void]) -> Terms:
+def _further(outcomes: NDArray[np.void], owner: NDArray[np.uint64] | None) -> Terms:
     token = outcomes["token"]
-    grouping = Grouping.of(token["category"], outcomes["first_endpoint"], token["decided_at_ms"])
+    grouping = Grouping.of(
+        token["category"], outcomes["first_endpoint"], token["decided_at_ms"], owner=owner
+    )
     columns: Columns = {
         C.N_MORE: np.ones(len(outcomes)),
         C.MORE_NANO: _nano(outcomes),
@@ -45,7 +50,7 @@ def _further(outcomes: NDArray[np.void]) -> Terms:
     return grouping.terms(Family.CHAINS, columns)
 
 
-def repeat_terms(repeats: NDArray[np.void]) -> list[Terms]:
+def repeat_terms(repeats: NDArray[np.void], owner: NDArray[np.uint64] | None = None) -> list[Terms]:
     """Return what repeats add to the chains that they are of, less those that were taken back.
 
     The same request is one task, so the call that asked again is in the category of the first.
@@ -55,8 +60,8 @@ def repeat_terms(repeats: NDArray[np.void]) -> list[Terms]:
     token = repeats["token"]
     category, at_ms = token["category"], token["decided_at_ms"]
     sign = np.where(repeats["value_micro"] == RETRACTED, -1.0, 1.0)
-    of_chain = Grouping.of(category, repeats["first_endpoint"], at_ms)
-    of_call = Grouping.of(category, repeats["repeat_endpoint"], at_ms)
+    of_chain = Grouping.of(category, repeats["first_endpoint"], at_ms, owner=owner)
+    of_call = Grouping.of(category, repeats["repeat_endpoint"], at_ms, owner=owner)
     columns: Columns = {
         C.N_AGAIN: sign,
         C.AGAIN_NANO: sign * _nano(repeats),

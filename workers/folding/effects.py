@@ -6,25 +6,39 @@ What is known already (labels, raters' rows) is passed in.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import compress
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit import cells
+from bandit import cells, owned
 from telemetry.events import Flag, Kind
 from workers.folding import hearing, raters
-from workers.folding.batch import DAY_MS, LABEL_DAYS, Batch, Decision, decisions_of
+from workers.folding.batch import DAY_MS, LABEL_DAYS, Batch, Decision, decisions_of, owners_of
 from workers.folding.chains import repeat_terms
 from workers.folding.history import History
 from workers.folding.raters import Seat
-from workers.folding.terms import label_terms, outcome_terms
+from workers.folding.terms import Owners, label_terms, outcome_terms
 
 NO_HISTORY = History()
 _NOTHING = cells.merge([])
+OwnDecision = tuple[int, Decision]
+"""Of which batch, and the decision."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What must be known of a shard before its batch can be folded."""
+
+    stored: Mapping[Decision, bytes | None]
+    """The labels rows of `batch.decisions()`, and of those that `seated` names beside them; of
+    those not named nothing was said yet."""
+    history: History = NO_HISTORY  # for how long decisions were young when these entries came
+    seated: Mapping[Seat, bytes | None] = field(default_factory=dict)  # of `batch.seats()`
+    raters_key: bytes = b""  # of the store; only where there are such seats
 
 
 @dataclass(slots=True)
@@ -40,6 +54,11 @@ class Effects:
     dead: list[tuple[str, bytes]]
     counts: Counter[str]
 
+    @property
+    def n_outcomes(self) -> int:
+        """How many of its records are outcomes."""
+        return len(self.outcomes)
+
 
 def effects(
     batch: Batch,
@@ -49,15 +68,33 @@ def effects(
     seated: Mapping[Seat, bytes | None] = MappingProxyType({}),
     raters_key: bytes = b"",
 ) -> Effects:
-    """Return what a batch changes.
+    """Return what a batch changes; the arguments are as in `Known`."""
+    return effects_of_each([batch], [Known(stored, history, seated, raters_key)], batch)[0]
+
+
+def effects_of_each(
+    batches: Sequence[Batch], known: Sequence[Known], whole: Batch
+) -> list[Effects]:
+    """Return what batches of several shards change, each as if it were alone, worked out at once.
 
     Args:
-        stored: the labels rows of `batch.decisions()`, and of those that `seated` names beside
-            them; of those not named nothing was said yet.
-        history: for how long decisions were young when these entries came.
-        seated: the raters' rows of `batch.seats()`.
-        raters_key: of the store; only where there are such seats.
+        known: of each.
+        whole: the records of all of them, in their order.
     """
+    out = list(map(_nothing_yet, batches))
+    owner = owners_of(batches)
+    terms = _hear(out, *_refuse(out, batches, known, whole, owner), known)
+    if len(outcomes := whole.of_kind(Kind.OUTCOME)):
+        terms += outcome_terms(outcomes, _owners(whole, owner, Kind.OUTCOME))
+    if len(repeats := whole.of_kind(Kind.REPEAT)):
+        terms += repeat_terms(repeats, _owners(whole, owner, Kind.REPEAT))
+    for found, own in zip(out, owned.split(cells.merge(terms), len(out)), strict=True):
+        found.terms = own
+        found.counts["dead"] = len(found.dead)
+    return out
+
+
+def _nothing_yet(batch: Batch) -> Effects:
     outcomes, waiting = batch.of_kind(Kind.OUTCOME), batch.of_kind(Kind.REFERENCE_FEEDBACK)
     counts: Counter[str] = Counter(
         repeated=batch.n_repeated,
@@ -67,30 +104,48 @@ def effects(
         held=len(waiting),
     )
     none = batch.records[:0]
-    out = Effects(_NOTHING, {}, {}, outcomes, waiting, none, list(batch.dead), counts)
-    terms = _hear(out, _refuse(out, batch, history), stored, seated, raters_key)
-    if len(outcomes):
-        terms += outcome_terms(outcomes)
-    terms += repeat_terms(batch.of_kind(Kind.REPEAT))
-    out.terms = cells.merge(terms)
-    counts["dead"] = len(out.dead)
-    return out
+    return Effects(_NOTHING, {}, {}, outcomes, waiting, none, list(batch.dead), counts)
 
 
-def _refuse(out: Effects, batch: Batch, history: History) -> NDArray[np.void]:
+def _owners(whole: Batch, owner: Owners, kind: Kind) -> Owners:
+    """Return (n,) whose the records of a kind are."""
+    if owner is None or len(whole.contents.kinds) == 1:
+        return owner
+    return owner.compress(whole.records["kind"] == kind)
+
+
+def _refuse(
+    out: Sequence[Effects],
+    batches: Sequence[Batch],
+    known: Sequence[Known],
+    whole: Batch,
+    owner: Owners,
+) -> tuple[NDArray[np.void], Owners]:
     """Return the feedback that counts: of a decision of the last 30 days, and not a cold one."""
-    is_said = batch.is_said
-    said, today = batch.records.compress(is_said), batch.today[is_said]
-    age = _days_when_heard(said, today) - said["token"]["decided_at_ms"] // DAY_MS
-    for wrong, when in ((age > LABEL_DAYS, "over 30 days ago"), (age < -1, "the future")):
-        reason = f"feedback for a decision of {when}"
-        out.dead += [(reason, record.tobytes()) for record in said[wrong]]
-    counts, is_cold = is_heard(age), batch.is_cold(history)[is_said]
+    if not whole.contents.says:
+        return whole.records[:0], owner
+    is_said = whole.is_said
+    said, today = whole.records.compress(is_said), whole.today[is_said]
+    owner = None if owner is None else owner[is_said]
+    today = _days_when_heard(said, today) if whole.contents.has(Flag.THAWED) else today
+    age = today - said["token"]["decided_at_ms"] // DAY_MS
+    counts = is_heard(age)
+    for place in np.flatnonzero(~counts).tolist():
+        when = "over 30 days ago" if age[place] > LABEL_DAYS else "the future"
+        found = out[0 if owner is None else int(owner[place])]
+        found.dead.append((f"feedback for a decision of {when}", said[place].tobytes()))
+    cold = [batch.is_cold(own.history) for batch, own in zip(batches, known, strict=True)]
+    is_cold = np.concatenate(cold)[is_said]
     if is_cold.any():
-        out.cold = np.asarray(said.compress(counts & is_cold))
+        left = said.compress(counts & is_cold)
+        whose = np.zeros(len(left)) if owner is None else owner[counts & is_cold]
+        for number, found in enumerate(out):
+            found.cold = np.asarray(left.compress(whose == number))
+            found.counts["cold"] = len(found.cold)
         counts &= ~is_cold
-    out.counts["cold"] = len(out.cold)
-    return said if counts.all() else np.asarray(said.compress(counts))
+    if counts.all():
+        return said, owner
+    return np.asarray(said.compress(counts)), None if owner is None else owner[counts]
 
 
 def _days_when_heard(said: NDArray[np.void], today: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -108,11 +163,7 @@ def is_heard(age_days: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 
 def _hear(
-    out: Effects,
-    said: NDArray[np.void],
-    stored: Mapping[Decision, bytes | None],
-    seated: Mapping[Seat, bytes | None],
-    raters_key: bytes,
+    out: Sequence[Effects], said: NDArray[np.void], owner: Owners, known: Sequence[Known]
 ) -> list[cells.Terms]:
     """Note what feedback says; return what it adds to the cells.
 
@@ -121,35 +172,72 @@ def _hear(
     """
     if not len(said):
         return []
-    distinct, slots = hearing.slots_of(decisions_of(said["token"]))
+    whose = [0] * len(said) if owner is None else owner.astype(np.intp).tolist()
+    distinct, slots = hearing.slots_of(list(zip(whose, decisions_of(said["token"]), strict=True)))
     first = np.empty(len(distinct), dtype=np.intp)
     first[slots[::-1]] = np.arange(len(said))[::-1]
     tokens = said.take(first)["token"]
     are_rated = bool(raters.is_rated(tokens).any())
     if are_rated:
-        distinct, tokens = _with_who_sits_beside(distinct, tokens, seated)
-    before = [stored.get(decision) for decision in distinct]
+        distinct, tokens = _with_who_sits_beside(distinct, tokens, known)
+    before = [known[number].stored.get(decision) for number, decision in distinct]
     heard = hearing.hear(before, slots, said)
-    out.counts["feedback"] = int(heard.is_news.sum())
-    out.counts["feedback_outdated"] = int((~heard.is_news).sum())
+    _count_news(out, owner, heard.is_news)
     changed = np.zeros(len(distinct), dtype=bool)
     changed[slots[heard.is_news]] = True
-    out.labels = dict(compress(zip(distinct, heard.rows, strict=True), changed))
+    for (number, decision), row in compress(zip(distinct, heard.rows, strict=True), changed):
+        out[number].labels[decision] = row
     old, new = heard.before, heard.after
     if are_rated:
-        seating = raters.seat(tokens, before, heard.rows, seated, key=raters_key)
-        old, new = old.without_rewards(~seating.before), new.without_rewards(~seating.after)
-        changed |= seating.before & ~seating.after  # displaced, perhaps without a word
-        out.raters = seating.rows
-        out.counts["not_counted"], out.counts["unnamed"] = seating.n_beyond, seating.n_unnamed
-    return label_terms(tokens.compress(changed), old.of(changed), new.of(changed))
+        counted, displaced = _seated(out, distinct, tokens, before, heard.rows, known)
+        old, new = old.without_rewards(~counted[0]), new.without_rewards(~counted[1])
+        changed |= displaced  # perhaps without a word
+    owners = None
+    if owner is not None:
+        owners = np.array([number for number, _ in distinct], dtype=np.uint64)[changed]
+    return label_terms(tokens.compress(changed), old.of(changed), new.of(changed), owners)
+
+
+def _count_news(out: Sequence[Effects], owner: Owners, is_news: NDArray[np.bool_]) -> None:
+    whose = np.zeros(len(is_news), dtype=np.intp) if owner is None else owner.astype(np.intp)
+    n_said = np.bincount(whose, minlength=len(out)).tolist()
+    n_news = np.bincount(whose[is_news], minlength=len(out)).tolist()
+    for found, of_all, of_news in zip(out, n_said, n_news, strict=True):
+        found.counts["feedback"], found.counts["feedback_outdated"] = of_news, of_all - of_news
 
 
 def _with_who_sits_beside(
-    distinct: list[Decision], tokens: NDArray[np.void], seated: Mapping[Seat, bytes | None]
-) -> tuple[list[Decision], NDArray[np.void]]:
+    distinct: list[OwnDecision], tokens: NDArray[np.void], known: Sequence[Known]
+) -> tuple[list[OwnDecision], NDArray[np.void]]:
     """Return decisions and tokens with those behind them that one of them may displace."""
-    seats = set(raters.seats_of(tokens.compress(raters.is_rated(tokens))))
-    rows = {seat: seated.get(seat) for seat in seats}
-    beside = raters.sitting_beside(rows, set(distinct))
-    return [*distinct, *beside], np.concatenate([tokens, raters.tokens_of(beside.values())])
+    rated = raters.is_rated(tokens).tolist()
+    more, parts = list[OwnDecision](), [tokens]
+    for number, own in enumerate(known):
+        mine = [one == number and r for (one, _), r in zip(distinct, rated, strict=True)]
+        seats = set(raters.seats_of(tokens.compress(mine)))
+        rows = {seat: own.seated.get(seat) for seat in seats}
+        beside = raters.sitting_beside(rows, {d for one, d in distinct if one == number})
+        more += [(number, decision) for decision in beside]
+        parts.append(raters.tokens_of(beside.values()))
+    return [*distinct, *more], np.concatenate(parts)
+
+
+def _seated(
+    out: Sequence[Effects],
+    distinct: list[OwnDecision],
+    tokens: NDArray[np.void],
+    before: list[bytes | None],
+    after: list[bytes],
+    known: Sequence[Known],
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which decisions count before and after, (2, n), and which are displaced, (n,)."""
+    counted = np.ones((2, len(distinct)), dtype=bool)
+    for number, own in enumerate(known):
+        places = [i for i, (one, _) in enumerate(distinct) if one == number]
+        rows = [before[i] for i in places], [after[i] for i in places]
+        seating = raters.seat(tokens.take(places), *rows, own.seated, key=own.raters_key)
+        counted[:, places] = seating.before, seating.after
+        out[number].raters = seating.rows
+        counts = out[number].counts
+        counts["not_counted"], counts["unnamed"] = seating.n_beyond, seating.n_unnamed
+    return counted, counted[0] & ~counted[1]

@@ -16,7 +16,8 @@ from telemetry.store import Client
 from telemetry.streams import read_streams
 from telemetry.topology import spans_slots
 from workers.folding.lease import Lease
-from workers.folding.shard import Shard, fold_together
+from workers.folding.shard import Shard
+from workers.folding.together import fold_together
 
 READ_ENTRIES = 32
 """Entries a shard and round: up to 8,192 records, so that a commit stays far below the lease, and

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from telemetry import keys
+from telemetry.events import Flag
 from telemetry.filling import FILL, filled
 from telemetry.ledger_blocks import BlockEntry, block_field, parse_field
 from telemetry.ledger_rows import BEGUN_FIELD, KEYS, SINCE_FIELD, LedgerTable
@@ -24,7 +25,6 @@ from workers.folding.spending import (
     Spent,
     Stored,
     begun_ms,
-    book,
     spent_in,
 )
 
@@ -80,9 +80,9 @@ class LedgerBook:
             set(gone),
         )
 
-    def begin(self, batch: Batch, wanted: dict[str, list[bytes]]) -> LedgerBooking:
-        """Begin with a batch; put into `wanted`, by hash, which rows must be asked for."""
-        spent, asked = spent_in(batch), dict[str, Place]()
+    def begin(self, spent: Spent, wanted: dict[str, list[bytes]]) -> LedgerBooking:
+        """Begin with what a batch adds; put into `wanted`, by hash, which rows to ask for."""
+        asked = dict[str, Place]()
         for place, names in spent.needed(self.spans, self._whole).items():
             if place not in self.spans:
                 continue
@@ -93,32 +93,33 @@ class LedgerBook:
                 asked[name] = place
         return LedgerBooking(spent, asked)
 
-    def put(
-        self,
-        commit: Commit,
-        booking: LedgerBooking,
-        batch: Batch,
-        found: Mapping[str, Mapping[Any, Row]],
-        *,
-        before: bytes,
-        mark: bytes,
-    ) -> None:
-        """Write what a batch changes.
+    def learn(
+        self, booking: LedgerBooking, batch: Batch, found: Mapping[str, Mapping[Any, Row]]
+    ) -> tuple[Spent, Stored, int]:
+        """Return what `book_each` needs.
 
         Args:
             batch: as in `begin`, perhaps without events that were told before.
             found: by hash, what was asked for.
+        """
+        if batch.contents.has(Flag.INGESTED):
+            booking.spent = spent_in(batch)
+        for name, place in booking.asked.items():
+            self._known.setdefault(place, {}).update(found[name])
+        return booking.spent, self._stored(booking.spent), self.most_names
+
+    def put(
+        self, commit: Commit, booking: LedgerBooking, batch: Batch, *, before: bytes, mark: bytes
+    ) -> None:
+        """Write what a batch changes, once that is booked.
+
+        Args:
             before, mark: marks of the shard before the batch and behind it.
         """
         if not self.since:
             since: list[Argument] = [SINCE_FIELD, before or START, BEGUN_FIELD, begun_ms(batch)]
             commit.add_all("HSET", keys.meta(self.shard), since)
-        if batch.ingested or batch.n_repeated:
-            booking.spent = spent_in(batch)
-        for name, place in booking.asked.items():
-            self._known.setdefault(place, {}).update(found[name])
-        booked = book(booking.spent, self._stored(booking.spent), most_names=self.most_names)
-        booking.booked = booked
+        booked = booking.booked
         spans: list[Argument] = []
         for place, rows in booked.rows.items():
             width, values = KEYS[place[0]].itemsize, rows.values()
@@ -159,5 +160,5 @@ class LedgerBook:
 
     def _stored(self, spent: Spent) -> Stored:
         places = {place for place in self._known if place[0] is LedgerTable.USERS}
-        touched = {(table, int(span)) for table, r in spent.tables.items() for span in set(r.spans)}
+        touched = {(table, span) for table, r in spent.tables.items() for span in r.spans.tolist()}
         return {p: self._known[p] for p in (places | touched) if p in self._known}

@@ -24,31 +24,33 @@ from telemetry import keys
 from telemetry.events import Kind
 from telemetry.filling import FILL, SCORE, filled, scored
 from telemetry.rater_rows import rows_of
-from telemetry.scripts import CHILL, Argument, Commit, Ready, ask, run_all
+from telemetry.scripts import CHILL, Argument, Commit
 from telemetry.secret import raters_key
 from telemetry.store import Client
 from telemetry.young import SPAN_MS
 from workers.folding.asking import Folding, fields_of
 from workers.folding.batch import (
     START,
+    Batch,
     Entries,
     Window,
     at_ms,
     position,
-    references_of,
     take_apart,
 )
 from workers.folding.budget_rows import prune_budgets, want_budgets, write_budgets
-from workers.folding.effects import effects
-from workers.folding.forgetting import forget, forgotten_in, parts_of
+from workers.folding.effects import Effects, Known
+from workers.folding.forgetting import forget, forgotten_in
 from workers.folding.hearing import pieces
 from workers.folding.history import BEGIN, EVERYTHING_HOURS, History
 from workers.folding.keeping import kept
 from workers.folding.ledger import LedgerBook
+from workers.folding.naming import Named
 from workers.folding.packing import packings
 from workers.folding.raters import sitting_beside
-from workers.folding.spending import MOST_NAMES
+from workers.folding.spending import MOST_NAMES, BookedRows, Spent, spent_in
 from workers.folding.thawed import thawed_at_ms
+from workers.folding.together import fold_together
 from workers.folding.trimming import MOST_UNARCHIVED_BYTES, stale_rows, trim
 from workers.folding.writing import (
     drop_days,
@@ -141,6 +143,14 @@ class Shard:
     def begin(self, entries: Entries) -> Folding:
         """Take entries apart; return what must be asked of the store before they can be folded."""
         batch = take_apart(entries, self.windows, expected=self.expected)
+        return self.begin_with(batch, entries, spent_in(batch))
+
+    def begin_with(self, batch: Batch, entries: Entries, spent: Spent) -> Folding:
+        """Return what must be asked before a batch can be folded, and what it adds to the ledger.
+
+        Args:
+            entries: that were taken apart.
+        """
         history = self._history_from(entries[0][0])
         decisions, seats = batch.decisions(history), batch.seats(history)
         thawed = batch.thawed(history)
@@ -148,9 +158,9 @@ class Shard:
         for day, seat in seats:
             wanted.setdefault(keys.raters(self.number, day), []).append(seat)
         outcomes = batch.of_kind(Kind.OUTCOME)["token"]["decided_at_ms"]
-        spans = {span for span, _ in decisions} | set(np.unique(outcomes // SPAN_MS).tolist())
+        spans = {span for span, _ in decisions} | set((outcomes // SPAN_MS).tolist())
         sizes, asks = self.young.size_question(sorted(spans), len(batch.records))
-        booking = self.ledger.begin(batch, wanted)
+        booking = self.ledger.begin(spent, wanted)
         want_budgets(self.number, batch, wanted)
         return Folding(
             batch,
@@ -196,41 +206,52 @@ class Shard:
         folding.said += asked
         return [question.command for question in asked]
 
-    def change(self, folding: Folding, replies: list[Any]) -> Commit:
-        """Return the commit of everything that a batch changes, given what the store replied.
+    def learn(self, folding: Folding, replies: list[Any]) -> Known:
+        """Return what is known of a batch, given what the store replied.
 
-        What was asked needs no transaction with it: only the holder of the shard writes there, and
-        a commit of another one is refused.
+        What was asked needs no transaction with the commit: only the holder of the shard writes
+        there, and a commit of another one is refused.
+        """
+        self.young.sizes.see(folding.found_sizes(replies))
+        folding.known_rows = folding.known(replies)
+        if folding.nonces:
+            folding.batch.drop_told(folding.told_before(replies))
+        stored, history = folding.stored(replies), folding.changes.history
+        return Known(stored, history, folding.seated, self.raters_key)
+
+    def commit_of(
+        self,
+        folding: Folding,
+        found: Effects,
+        after: cells.Terms,
+        booked: BookedRows,
+        named: Named,
+    ) -> Commit:
+        """Return the commit of everything that a batch changes.
+
+        Args:
+            after: rows as they are with `found.terms` added.
+            booked: rows of the ledger.
+            named: the batch's decisions, and what names them.
         """
         batch, changes = folding.batch, folding.changes
-        history = changes.history
-        self.young.sizes.see(folding.found_sizes(replies))
-        if folding.nonces:
-            batch.drop_told(folding.told_before(replies))
-        found = folding.effects = effects(
-            batch,
-            folding.stored(replies),
-            history=history,
-            seated=folding.seated,
-            raters_key=self.raters_key,
-        )
+        folding.effects, folding.booking.booked = found, booked
         commit = Commit(keys.meta(self.number))
-        folding.rows = self._add(commit, found.terms)
+        folding.rows = self._put_rows(commit, after)
         self.young.drop_unreadable(commit, changes)
         write_labels(commit, self.young, folding, found.labels)
         if users := forgotten_in(batch):
             rows = rows_of(self.client, self.number, users, now_ms=at_ms(changes.mark))
             drop_days(commit, self.number, keys.raters, forget(found, rows, users))
         write_days(commit, self.number, keys.raters, found.raters)
-        self.young.put_references(commit, changes, references_of(batch.of_kind(Kind.OUTCOME)))
+        self.young.put_references(commit, changes, named)
         self.young.write_books(commit, changes)
         write_ingested(commit, self.number, batch.ingested)
         hold(commit, self.number, found.waiting, now_ms=at_ms(changes.mark))
         keep_cold(commit, self.number, batch, found.cold)
         write_books(commit, self.number, batch, found)
-        known, marks = folding.known(replies), {"before": self.mark, "mark": changes.mark}
-        self.ledger.put(commit, folding.booking, batch, known, **marks)
-        write_budgets(commit, self.number, batch, known)
+        self.ledger.put(commit, folding.booking, batch, before=self.mark, mark=changes.mark)
+        write_budgets(commit, self.number, batch, folding.known_rows)
         return commit
 
     def end(self, folding: Folding, version: int) -> int:
@@ -335,9 +356,8 @@ class Shard:
             self.client.hincrby(keys.meta(self.number), "n_trimmed_unarchived", n_trimmed)
         return archived or START
 
-    def _add(self, commit: Commit, terms: cells.Terms) -> dict[bytes, bytes]:
-        """Add terms to the rows; return the new rows, which count once the commit did."""
-        after = cells.add(terms, self._stored)
+    def _put_rows(self, commit: Commit, after: cells.Terms) -> dict[bytes, bytes]:
+        """Write rows as they are now; return them: they count once the commit did."""
         if not len(after.keys):
             return {}
         names, values = after.keys.tobytes(), after.values.astype("<i8")
@@ -346,42 +366,7 @@ class Shard:
         commit.add(SCORE, keys.touched(self.number), *scored(self.version + 1, KEY.itemsize, names))
         return dict(zip(pieces(after.keys), pieces(values), strict=True))
 
-    def _stored(self, names: NDArray[np.void]) -> NDArray[np.int64]:
+    def stored(self, names: NDArray[np.void]) -> NDArray[np.int64]:
         """Return the rows of these keys, 0 where there is none."""
         rows = b"".join(self.rows.get(name, NO_ROW) for name in pieces(names))
         return np.frombuffer(rows, dtype="<i8").reshape(-1, N_COLUMNS)
-
-
-def fold_together(client: Client, work: list[tuple[Shard, Entries, int]]) -> list[int | None]:
-    """Fold entries of several shards; return of each how many records took effect.
-
-    None where mark or token in the store are not ours: nothing was written of that one. The store
-    is asked once for all shards (twice where raters may displace one another's decisions), and once
-    given all commits, each of which stands for itself. Of a shard whose entries have somebody
-    forgotten no more is folded than up to there: the others come with the next read.
-
-    Args:
-        work: shards, their next entries, and the tokens of their leases.
-    Raises:
-        redis.RedisError: what was committed is not known; load the shards anew.
-    """
-    foldings = [shard.begin(next(parts_of(entries))) for shard, entries, _ in work]
-    replies = _ask_all(client, [folding.questions() for folding in foldings])
-    shards = [shard for shard, _, _ in work]
-    asked = zip(shards, foldings, replies, strict=True)
-    beside = _ask_all(client, [shard.ask_beside(folding, own) for shard, folding, own in asked])
-    ready = []
-    for (shard, _, token), folding, *own in zip(work, foldings, replies, beside, strict=True):
-        commit = shard.change(folding, [reply for part in own for reply in part])
-        ready.append(Ready(commit, shard.mark, token, folding.changes.mark))
-    versions = run_all(client, ready)
-    return [
-        shard.end(folding, version) if version >= 0 else None
-        for (shard, _, _), folding, version in zip(work, foldings, versions, strict=True)
-    ]
-
-
-def _ask_all(client: Client, questions: list[list[tuple[Argument, ...]]]) -> list[list[Any]]:
-    """Return the replies to each one's commands, asked for all at once."""
-    replies = iter(ask(client, [question for own in questions for question in own]))
-    return [list(islice(replies, len(own))) for own in questions]

@@ -6,8 +6,9 @@ share this, so that the same records make the same rows.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Mapping
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,7 @@ from telemetry.ledger_rows import (
     unpacked,
 )
 from workers.folding.amounts import amounts_of, compared_of, costs_of
-from workers.folding.batch import Batch
+from workers.folding.batch import Batch, owners_of
 from workers.folding.hearing import pieces
 
 MOST_NAMES = 100_000
@@ -91,10 +92,30 @@ class BookedRows:
 
 def spent_in(batch: Batch) -> Spent:
     """Return what a batch adds, and whom it has forgotten."""
+    return spent_by(batch.of_kind(Kind.OUTCOME), _forgotten_in(batch))
+
+
+def spent_in_each(batches: Sequence[Batch], whole: Batch) -> list[Spent]:
+    """Return what batches add, each to a ledger of its own, and whom they have forgotten.
+
+    Args:
+        whole: the records of all of them, in their order.
+    """
+    forgotten = list(map(_forgotten_in, batches))
+    outcomes, owner = whole.of_kind(Kind.OUTCOME), owners_of(batches)
+    if owner is not None and len(outcomes) < len(owner):
+        owner = owner.compress(whole.records["kind"] == Kind.OUTCOME)
+    return spent_by_each(outcomes, owner, forgotten)
+
+
+def _forgotten_in(batch: Batch) -> frozenset[bytes]:
+    """Return the keys of rows of users that a batch has forgotten; mostly none."""
     forgotten = batch.of_kind(Kind.FORGET)["token"]
+    if not len(forgotten):
+        return frozenset()
     keys = np.zeros(len(forgotten), dtype=NAMED_KEY)
     keys["app"], keys["name"] = forgotten["app"], forgotten["user"]
-    return spent_by(batch.of_kind(Kind.OUTCOME), frozenset(pieces(keys)))
+    return frozenset(pieces(keys))
 
 
 def begun_ms(batch: Batch) -> int:
@@ -117,10 +138,27 @@ def spent_by(outcomes: NDArray[np.void], forgotten: frozenset[bytes] = frozenset
         outcomes: (n,) records of the kind OUTCOME, in the order of the stream.
         forgotten: keys of users that are forgotten behind them.
     """
+    return spent_by_each(outcomes, None, [forgotten])[0]
+
+
+def spent_by_each(
+    outcomes: NDArray[np.void],
+    owner: NDArray[np.uint64] | None,
+    forgotten: Sequence[frozenset[bytes]],
+) -> list[Spent]:
+    """Return what attempts add to ledgers, as `spent_by` does to one.
+
+    Args:
+        owner: (n,) to which one each adds, rising; None: all to the first.
+        forgotten: of each.
+    """
+    out = [Spent({}, {}, {}, users) for users in forgotten]
+    if not len(outcomes):
+        return out
     token, cost = outcomes["token"], costs_of(outcomes)
     values = amounts_of(outcomes, cost)
     at_ms = token["decided_at_ms"]
-    calls = np.zeros(len(outcomes), dtype=CALLS_KEY)
+    calls = np.empty(len(outcomes), dtype=CALLS_KEY)
     for name, of_it in (
         ("app", token["app"]),
         ("role", outcomes["role"]),
@@ -130,20 +168,46 @@ def spent_by(outcomes: NDArray[np.void], forgotten: frozenset[bytes] = frozenset
         ("model", outcomes["served_model"]),
     ):
         calls[name] = of_it
-    found = {LedgerTable.CALLS: _rows(LedgerTable.CALLS, at_ms, calls, values)}
+    _put(out, LedgerTable.CALLS, at_ms, calls, values, owner)
     named = ((LedgerTable.USERS, token["user"]), (LedgerTable.TAGS, outcomes["spend_tag"]))
     for table, names in named:
         mine = names != OTHERS
-        keys = np.zeros(int(mine.sum()), dtype=NAMED_KEY)
+        if not mine.any():
+            continue
+        keys = np.empty(int(mine.sum()), dtype=NAMED_KEY)
         keys["app"], keys["name"] = token["app"][mine], names[mine]
-        found[table] = _rows(table, at_ms[mine], keys, values[mine])
+        _put(out, table, at_ms[mine], keys, values[mine], None if owner is None else owner[mine])
     compared, sums = compared_of(outcomes, cost)
-    entries = np.zeros(len(sums), dtype=PRICE_KEY)
-    entries["endpoint"], entries["price"] = token["executed"][compared], outcomes["price"][compared]
-    found[LedgerTable.PRICES] = _rows(LedgerTable.PRICES, at_ms[compared], entries, sums)
-    tables = {table: rows for table, (rows, _) in found.items() if len(rows.keys)}
-    first = {table: found[table][1] for table in tables}
-    return Spent(tables, {t: pieces(rows.keys) for t, rows in tables.items()}, first, forgotten)
+    if len(sums):
+        keys = np.empty(len(sums), dtype=PRICE_KEY)
+        keys["endpoint"] = token["executed"][compared]
+        keys["price"] = outcomes["price"][compared]
+        whose = None if owner is None else owner[compared]
+        _put(out, LedgerTable.PRICES, at_ms[compared], keys, sums, whose)
+    return out
+
+
+def _put(
+    out: Sequence[Spent],
+    table: LedgerTable,
+    at_ms: NDArray[np.int64],
+    keys: NDArray[np.void],
+    values: NDArray[np.int64],
+    owner: NDArray[np.uint64] | None,
+) -> None:
+    """Note what attempts add to a table of each owner's."""
+    spans = at_ms.astype(np.int64) // SPAN_MS[table]
+    rows, first = LedgerRows(spans, keys, values).summed_with_first(owner)
+    names = pieces(rows.keys)
+    ends = [len(names)]
+    if owner is not None:
+        of_rows = owner[first].astype(np.intp)
+        ends = np.bincount(of_rows, minlength=len(out)).cumsum().tolist()
+    for spent, (begin, end) in zip(out, pairwise([0, *ends]), strict=False):
+        if begin < end:
+            own = slice(begin, end)
+            spent.tables[table] = LedgerRows(rows.spans[own], rows.keys[own], rows.values[own])
+            spent.names[table], spent.first[table] = names[own], first[own]
 
 
 def book(spent: Spent, stored: Stored, *, most_names: int) -> BookedRows:
@@ -154,20 +218,34 @@ def book(spent: Spent, stored: Stored, *, most_names: int) -> BookedRows:
         most_names: of an app and span so many names have rows of their own; later ones count as
             others.
     """
-    out = BookedRows()
-    for table, rows in spent.tables.items():
-        all_names = spent.names[table]
-        if table in NAMED and (new := _new(table, rows, all_names, stored)).any():
-            first = spent.first[table]
-            rows = _within(table, rows, np.flatnonzero(new), first, stored, most_names)
-            all_names = pieces(rows.keys)
-        for span, own in _by_span(rows):
-            known, names = stored.get((table, span), {}), all_names[own]
-            before = unpacked([known.get(name) for name in names])
-            after = packed(added(before, rows.values[own]))
-            out.rows[table, span] = dict(zip(names, after, strict=True))
-    if spent.forgotten:
-        _forget(out, spent.forgotten, stored)
+    return book_each([(spent, stored, most_names)])[0]
+
+
+def book_each(of_each: Sequence[tuple[Spent, Stored, int]]) -> list[BookedRows]:
+    """Return the rows of ledgers that change, as `book` does of one, worked out at once."""
+    out = [BookedRows() for _ in of_each]
+    places: list[tuple[BookedRows, Place, list[bytes]]] = []
+    before: list[bytes | None] = []
+    values: list[NDArray[np.int64]] = []
+    for booked, (spent, stored, most_names) in zip(out, of_each, strict=True):
+        for table, rows in spent.tables.items():
+            all_names = spent.names[table]
+            if table in NAMED and (new := _new(table, rows, all_names, stored)).any():
+                first = spent.first[table]
+                rows = _within(table, rows, np.flatnonzero(new), first, stored, most_names)
+                all_names = pieces(rows.keys)
+            values.append(rows.values)
+            for span, own in _by_span(rows):
+                names, known = all_names[own], stored.get((table, span), {})
+                places.append((booked, (table, span), names))
+                before += map(known.get, names)
+    if places:
+        after = iter(packed(added(unpacked(before), np.concatenate(values))))
+        for booked, place, names in places:
+            booked.rows[place] = dict(zip(names, after, strict=False))
+    for booked, (spent, stored, _) in zip(out, of_each, strict=True):
+        if spent.forgotten:
+            _forget(booked, spent.forgotten, stored)
     return out
 
 
@@ -265,19 +343,9 @@ def _others_beside(name: bytes) -> bytes:
 
 def _by_span(rows: LedgerRows) -> list[tuple[int, slice]]:
     """Return where each span's rows lie among summed ones."""
-    spans, starts = np.unique(rows.spans, return_index=True)
-    ends = [*starts.tolist()[1:], len(rows.spans)]
-    return [
-        (span, slice(begin, end))
-        for span, begin, end in zip(spans.tolist(), starts.tolist(), ends, strict=True)
-    ]
-
-
-def _rows(
-    table: LedgerTable,
-    at_ms: NDArray[np.int64],
-    keys: NDArray[np.void],
-    values: NDArray[np.int64],
-) -> tuple[LedgerRows, NDArray[np.intp]]:
-    spans = at_ms.astype(np.int64) // SPAN_MS[table]
-    return LedgerRows(spans, keys, values).summed_with_first()
+    spans = rows.spans.tolist()
+    if not spans or spans[0] == spans[-1]:  # they rise
+        return [(span, slice(0, len(spans))) for span in spans[:1]]
+    starts = [0, *(i for i, pair in enumerate(pairwise(spans), 1) if pair[0] != pair[1])]
+    ends = [*starts[1:], len(spans)]
+    return [(spans[a], slice(a, b)) for a, b in zip(starts, ends, strict=True)]

@@ -36,23 +36,29 @@ MIN_LATENCY_S = 1e-5
 """Below the clock's use; keeps the logarithm finite."""
 
 
-def outcome_terms(records: NDArray[np.void]) -> list[Terms]:
+Owners = NDArray[np.uint64] | None
+"""(n,) of which shard each record is, as of `cells.Terms`; None: all of one."""
+
+
+def outcome_terms(records: NDArray[np.void], owner: Owners = None) -> list[Terms]:
     """Return what outcomes add to usage, latency, reliability, books, roles, and calls read, to
     the calls of apps, and to chains."""
     token, result = records["token"], records["result"]
     executed, decided_at_ms = token["executed"], token["decided_at_ms"]
-    batch = Grouping.of(token["category"], executed, decided_at_ms, token["regime"])
-    releases = Grouping.of(token["release_key"], executed, decided_at_ms)
-    by_app = Grouping.of(teaching.key_of(token["app"], token["category"]), executed, decided_at_ms)
+    batch = Grouping.of(token["category"], executed, decided_at_ms, token["regime"], owner)
+    releases = Grouping.of(token["release_key"], executed, decided_at_ms, owner=owner)
+    by_app = Grouping.of(
+        teaching.key_of(token["app"], token["category"]), executed, decided_at_ms, owner=owner
+    )
     return [
-        *_outcomes_in_roles(records),
+        *_outcomes_in_roles(records, owner),
         by_app.terms(Family.TEACHING, _calls(records)),
         batch.terms(Family.USAGE, _usage(records)),
         batch.terms(Family.LATENCY, _latency(records)),
         batch.terms(Family.RELIABILITY, {c: result == r for r, c in _COLUMN_OF.items()}),
         releases.terms(Family.BOOKS, _books(records)),
         batch.terms(Family.DERIVED, _seen(records)),
-        *chains.attempt_terms(records, batch),
+        *chains.attempt_terms(records, batch, owner),
     ]
 
 
@@ -103,7 +109,7 @@ def _latency(records: NDArray[np.void]) -> Columns:
     }
 
 
-def _outcomes_in_roles(records: NDArray[np.void]) -> list[Terms]:
+def _outcomes_in_roles(records: NDArray[np.void], owner: Owners) -> list[Terms]:
     """Return what outcomes of calls in a role add to its figures."""
     mine = records["token"]["role_mark"] > 0
     if not mine.any():
@@ -120,10 +126,10 @@ def _outcomes_in_roles(records: NDArray[np.void]) -> list[Terms]:
         P.LN: latency[L.LN],
         P.LN2: latency[L.LN2],
     }
-    return _in_roles(own["token"], columns)
+    return _in_roles(own["token"], columns, None if owner is None else owner[mine])
 
 
-def _in_roles(token: NDArray[np.void], columns: Columns) -> list[Terms]:
+def _in_roles(token: NDArray[np.void], columns: Columns, owner: Owners) -> list[Terms]:
     """Return what decisions add to the figures of their roles; of most decisions there is none.
 
     Args:
@@ -133,7 +139,12 @@ def _in_roles(token: NDArray[np.void], columns: Columns) -> list[Terms]:
     if not mine.any():
         return []
     own = token.compress(mine)
-    grouping = Grouping.of(parts.key_of(own["role_mark"]), own["executed"], own["decided_at_ms"])
+    grouping = Grouping.of(
+        parts.key_of(own["role_mark"]),
+        own["executed"],
+        own["decided_at_ms"],
+        owner=None if owner is None else owner[mine],
+    )
     return [grouping.terms(Family.ROLES, {c: x[mine] for c, x in columns.items()})]
 
 
@@ -167,7 +178,9 @@ def _seen(records: NDArray[np.void]) -> Columns:
     return {D.SEEN: read & (records["result"] == Result.OK)}
 
 
-def label_terms(tokens: NDArray[np.void], old: LabelStandings, new: LabelStandings) -> list[Terms]:
+def label_terms(
+    tokens: NDArray[np.void], old: LabelStandings, new: LabelStandings, owner: Owners = None
+) -> list[Terms]:
     """Return new − old for each decision, in every family that a label counts in.
 
     Weights are those of the decision's own time. Old and new are folded as two terms, each
@@ -178,14 +191,18 @@ def label_terms(tokens: NDArray[np.void], old: LabelStandings, new: LabelStandin
     """
     stood = old.is_rewarded | old.is_derived  # of most decisions nothing was said before
     token, held = np.concatenate([tokens, tokens.compress(stood)]), new + old.of(stood)
+    if owner is not None:
+        owner = np.concatenate([owner, owner[stood]])
     sign = np.repeat([1.0, -1.0], [len(tokens), len(token) - len(tokens)])
     routed = (token["token_flags"] & Flag.ROUTED) > 0
     judged = Grouping.of(
-        token["category"], token["executed"], token["decided_at_ms"], token["regime"]
+        token["category"], token["executed"], token["decided_at_ms"], token["regime"], owner
     )
-    releases = Grouping.of(token["release_key"], token["executed"], token["decided_at_ms"])
+    releases = Grouping.of(
+        token["release_key"], token["executed"], token["decided_at_ms"], owner=owner
+    )
     by_app = teaching.key_of(token["app"], token["category"])
-    taught = Grouping.of(by_app, token["executed"], token["decided_at_ms"])
+    taught = Grouping.of(by_app, token["executed"], token["decided_at_ms"], owner=owner)
     rewards = {c: x * sign * routed for c, x in _rewards(held).items()}
     return [
         judged.terms(Family.QUALITY, {c: x * sign for c, x in _quality(held, held.reward).items()}),
@@ -194,7 +211,7 @@ def label_terms(tokens: NDArray[np.void], old: LabelStandings, new: LabelStandin
         judged.terms(Family.SIGNALS, {c: x * sign for c, x in _signals(held).items()}),
         judged.terms(Family.WATCH, {c: x * sign for c, x in _watched(token, held).items()}),
         taught.terms(Family.TEACHING, {c: x * sign for c, x in _teaching(token, held).items()}),
-        *_in_roles(token, {P.LABELS: held.is_rewarded * sign, P.REWARD: held.reward * sign}),
+        *_in_roles(token, {P.LABELS: held.is_rewarded * sign, P.REWARD: held.reward * sign}, owner),
     ]
 
 

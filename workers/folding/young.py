@@ -29,9 +29,10 @@ from telemetry.young import (
     Generations,
     YoungSpan,
 )
-from workers.folding.batch import DAY_MS, Decision, Named, position
+from workers.folding.batch import DAY_MS, Decision, position
 from workers.folding.hearing import pieces
 from workers.folding.history import History, lies_by_span, may_lie_by_day
+from workers.folding.naming import Named
 from workers.folding.question import Question
 from workers.folding.sizes import FieldCounts
 from workers.folding.written import WrittenNames
@@ -369,21 +370,23 @@ class YoungRows:
 
     def _with_own_kinds(self, commit: Commit, changes: Changes, decisions: Decisions) -> Decisions:
         """Return decisions whose kinds are numbered as in this shard's own table."""
-        numbers = []
+        numbers = np.zeros(len(decisions.kinds), dtype=np.uint32)
         fields: list[Argument] = []
-        for kind in pieces(decisions.kinds):
+        packed = pieces(decisions.kinds)
+        for place in dict.fromkeys(decisions.rows["kind"].tolist()):
+            kind = packed[place]
             number = self.kinds.get(kind, changes.kinds.get(kind))
             if number is None:
                 number = changes.kinds[kind] = self._next_kind(changes)
                 fields += [number, kind]
-            numbers.append(number)
+            numbers[place] = number
         if fields:
             if not self.kinds_id:
                 self.kinds_id = secrets.token_hex(8).encode()
                 fields += ["id", self.kinds_id]
             commit.add_all("HSET", keys.kinds(self.shard), fields)
         rows = decisions.rows.copy()
-        rows["kind"] = np.array(numbers, dtype=np.uint32)[decisions.rows["kind"]]
+        rows["kind"] = numbers[decisions.rows["kind"]]
         return Decisions(rows, decisions.kinds, decisions.users)
 
 
