@@ -7,7 +7,8 @@ observer keeps digests, and hands on verdicts.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from telemetry.errors import MalformedEvent
 from telemetry.tokens import TOKEN_SIZE
@@ -23,8 +24,7 @@ DIALECTS = ("chat", "messages", "responses")
 _STATELESS, _ANSWERED, _STREAMED, _DECLARED, _SESSION = 1, 2, 4, 8, 16
 
 
-@dataclass(frozen=True, slots=True)
-class Observed:
+class Observed(Struct, frozen=True, gc=False):
     """One finished call."""
 
     decision: bytes  # packed token

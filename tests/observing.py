@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from conversations import Turn
+from msgspec import structs
 
 from telemetry import tokens
 from telemetry.events import Source
@@ -100,4 +101,4 @@ def spoiled_call(
     body = b"".join(answer)
     if rng.random() < 0.1:
         body = body[: rng.randrange(len(body))] + rng.randbytes(2)
-    return replace(call, request=json.dumps(request).encode(), answer=body)
+    return structs.replace(call, request=json.dumps(request).encode(), answer=body)

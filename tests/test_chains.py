@@ -17,6 +17,7 @@ from conftest import LEARN, Provider, Reply, Sidecar, answer, endpoint, learning
 from conversations import Turn, ask, said, user
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 from observing import SALT, to_call
 from rich.console import Console
 from test_attempt_costs import records
@@ -342,7 +343,7 @@ def traffic(at: int, *, nano: int, tokens: int, asked: int, n: int = 400) -> Ite
                 event=nonce.to_bytes(16, "big"),
             )
             known = {"first_endpoint": at, "cost_nano": nano}
-            derive(replace(call, decision=token(nonce, at), **known), memory)
+            derive(structs.replace(call, decision=token(nonce, at), **known), memory)
             for repeat, taken_back in memory.take_repeats():
                 yield repeated(repeat, taken_back=taken_back)
 
@@ -368,7 +369,7 @@ def told(turns: list[Turn]) -> list[list[ToldRepeat]]:
     memory, out = Memory(SALT), []
     for number, turn in enumerate(turns, 1):
         at = {"first_endpoint": 100 + number, "cost_nano": 100 + number}
-        derive(replace(to_call(turn, number), **at), memory)
+        derive(structs.replace(to_call(turn, number), **at), memory)
         out.append(memory.take_repeats())
     return out
 
@@ -445,7 +446,7 @@ def test_a_call_that_reached_nobody_begins_no_chain() -> None:
     turns = [Turn(HELLO, answered_with("a"), at_s=4.0 * i, answered=False) for i in range(2)]
     derive(to_call(turns[0], 1), memory)
 
-    assert len(derive(replace(to_call(turns[1], 2), first_endpoint=5), memory)) == 1
+    assert len(derive(structs.replace(to_call(turns[1], 2), first_endpoint=5), memory)) == 1
     assert memory.take_repeats() == []
 
 

@@ -6,7 +6,6 @@ import json
 import os
 import pickle
 import random
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 from conversations import CONVERSATIONS, Turn
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 from native_conversations import NATIVE
 from observing import SALT, expected, labels, run, spoiled_call, to_call
 from retold import TELLERS, Unsayable, retell
@@ -117,10 +117,10 @@ def test_spoiled_calls_never_raise(rng: random.Random) -> None:
 @settings(max_examples=50)
 @given(st.binary(), st.binary(), st.sampled_from(DIALECTS), st.booleans())
 def test_garbage_never_raises(request: bytes, answer: bytes, dialect: str, streamed: bool) -> None:
-    call = replace(to_call(TURNS[0], 1), dialect=dialect, streamed=streamed)
+    call = structs.replace(to_call(TURNS[0], 1), dialect=dialect, streamed=streamed)
 
-    assert derive(replace(call, request=request), Memory(SALT)) == []
-    derive(replace(call, answer=answer), Memory(SALT))
+    assert derive(structs.replace(call, request=request), Memory(SALT)) == []
+    derive(structs.replace(call, answer=answer), Memory(SALT))
 
 
 @pytest.mark.parametrize("dialect", TELLERS)
@@ -130,10 +130,10 @@ def test_nesting_never_raises(dialect: str, depth: int) -> None:
     field = {"messages": "messages", "responses": "input"}[dialect]
     request = f'{{"{field}":[{{"role":"user","content":{nest}}}]}}'
     answer = f'{{"content":[{nest}],"output":[{nest}],"status":"completed"}}'
-    call = replace(to_call(TURNS[0], 1), dialect=dialect, streamed=False)
+    call = structs.replace(to_call(TURNS[0], 1), dialect=dialect, streamed=False)
 
-    derive(replace(call, request=request.encode()), Memory(SALT))
-    derive(replace(call, answer=answer.encode()), Memory(SALT))
+    derive(structs.replace(call, request=request.encode()), Memory(SALT))
+    derive(structs.replace(call, answer=answer.encode()), Memory(SALT))
 
 
 @pytest.mark.parametrize("name", ["tool call streamed", "schema met, streamed"])
@@ -143,7 +143,7 @@ def test_a_stream_cut_anywhere_gives_no_other_label(name: str, dialect: str) -> 
     whole = [(v.source, v.value) for v in derive(call, Memory(SALT))]
 
     for end in range(len(call.answer)):
-        said = derive(replace(call, answer=call.answer[:end]), Memory(SALT))
+        said = derive(structs.replace(call, answer=call.answer[:end]), Memory(SALT))
         assert [(v.source, v.value) for v in said] in ([], whole)
 
 

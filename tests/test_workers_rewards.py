@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import pickle
 import random
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from conversations import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 from observing import SALT, decision, expected, labels, nonce_of, run, spoiled_call, to_call
 
 from telemetry.events import NO_DIGEST, Source
@@ -130,7 +130,7 @@ def _apart(call: ObservedCall, name: str) -> ObservedCall:
     request, answer = call.request, call.answer
     for word in (b"call_", b"toolu_", b"garbage", b"friend"):
         request, answer = request.replace(word, word + tag), answer.replace(word, word + tag)
-    return replace(call, request=request, answer=answer, unit=call.unit and call.unit + tag)
+    return structs.replace(call, request=request, answer=answer, unit=call.unit and call.unit + tag)
 
 
 def test_memory_is_bounded_by_number_and_the_largest_app_pays() -> None:
@@ -201,10 +201,10 @@ def test_spoiled_calls_never_raise(rng: random.Random, junk: list[Any]) -> None:
 @settings(max_examples=100)
 @given(st.binary() | JSON.map(lambda v: json.dumps(v).encode()), st.binary(), st.booleans())
 def test_garbage_never_raises(request: bytes, answer: bytes, streamed: bool) -> None:
-    call = replace(to_call(TURNS[0], 1), streamed=streamed)
+    call = structs.replace(to_call(TURNS[0], 1), streamed=streamed)
 
-    assert derive(replace(call, request=request), Memory(SALT)) == []
-    assert derive(replace(call, answer=answer), Memory(SALT)) == []
+    assert derive(structs.replace(call, request=request), Memory(SALT)) == []
+    assert derive(structs.replace(call, answer=answer), Memory(SALT)) == []
 
 
 @pytest.mark.parametrize("depth", [100, 900, 5000, 200_000])

@@ -1,6 +1,7 @@
 """Labels, read off finished calls, in a process of its own beside the router.
 
 - `shapes`: what is read of a call, in whatever dialect
+- `whole_streams`: events of a stream, all at once
 - `chat`, `messages`, `responses`: one dialect each, read into that shape
 - `readers`: which of them reads a call
 - `tool_results`: whether a tool failed

@@ -8,6 +8,7 @@ router.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import secrets
 import socket
@@ -33,11 +34,16 @@ from workers.observer.rewards import DerivedLabel, Memory, ObservedCall
 
 log = structlog.get_logger()
 
+BUFFER_BYTES = 256 << 10
+"""A read takes what the router gathered."""
+GC_THRESHOLD = (50_000, 50, 50)
+"""What is remembered of calls holds no cycles, and is long to look through."""
+
 
 def observe(line: socket.socket, writer: Writer) -> None:
     """Read labels off every call that the router tells of, until it hangs up."""
     memory = Memory(salt=secrets.token_bytes(16))
-    with line.makefile("rb") as stream:
+    with line.makefile("rb", buffering=BUFFER_BYTES) as stream:
         while header := stream.read(HEADER_BYTES):
             if len(header) < HEADER_BYTES:
                 return
@@ -100,6 +106,8 @@ def main(argv: list[str] | None = None) -> int:
     ):
         writer = Writer(options.state_dir / "journal", address, options.shards, decides=False)
         writer.start()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLD)
         try:
             observe(line, writer)
         except MalformedEvent as error:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from telemetry.events import NO_DIGEST, Source
 from telemetry.repeats import Repeat
 from telemetry.tokens import nonce_of
@@ -24,8 +26,7 @@ N_COMPARED = 4
 """Latest attempts at one thing that are looked at."""
 
 
-@dataclass(frozen=True, slots=True)
-class DerivedLabel:
+class DerivedLabel(Struct, frozen=True, gc=False):
     """A label for a decision. The one of the highest revision holds."""
 
     decision: bytes
@@ -44,8 +45,7 @@ class ToldRepeat(NamedTuple):
     taken_back: bool = False
 
 
-@dataclass(slots=True)
-class FinishedCall:
+class FinishedCall(Struct, eq=False, gc=False):
     """One finished call, and what was said of its decision."""
 
     decision: bytes
@@ -68,7 +68,7 @@ class FinishedCall:
     cost_nano: int = 0
     repeat: Repeat | None = None  # what it added to the chain of calls before it
     repeat_source: Source = Source.CALLER  # by what that was seen
-    _told: DerivedLabel | None = None
+    told: DerivedLabel | None = None  # of its decision, the last time
 
     @property
     def nonce(self) -> bytes:
@@ -93,7 +93,7 @@ class FinishedCall:
         self.chain = NO_DIGEST
         if taken_back:
             self.holds = self.own
-        told = self._told
+        told = self.told
         if told is None or not (taken_back or any(told.chain)):
             return []
         if self.holds is None:
@@ -126,9 +126,9 @@ class FinishedCall:
         return [told]
 
     def _tell(self, source: Source, value: float | None) -> list[DerivedLabel]:
-        revision = self._told.revision + 1 if self._told else 0
-        self._told = DerivedLabel(self.decision, source, value, revision, self.chain)
-        return [self._told]
+        revision = self.told.revision + 1 if self.told else 0
+        self.told = DerivedLabel(self.decision, source, value, revision, self.chain)
+        return [self.told]
 
 
 @dataclass(slots=True)

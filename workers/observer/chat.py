@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from telemetry.wire.chat import ChoicePart, parse_part
+from telemetry.wire.reading import read_object
 from telemetry.wire.usage import reasoning_of
 from workers.observer.shapes import (
     MAX_CALLS,
@@ -27,6 +27,7 @@ from workers.observer.shapes import (
     as_text,
     text_of,
 )
+from workers.observer.whole_streams import events_in
 
 
 class _Function(Struct):
@@ -77,6 +78,34 @@ class _Body(Struct):
     stop: Any = None
 
 
+class _Said(Struct):
+    """A message of an answer, or a piece of one, as far as it is judged."""
+
+    content: Any = None
+    refusal: Any = None
+    reasoning: Any = None
+    reasoning_content: Any = None
+    tool_calls: Any = None
+    function_call: Any = None
+    audio: Any = None
+    images: Any = None
+
+
+class _ChoicePart(Struct):
+    index: Any = 0
+    message: _Said | None = None
+    delta: _Said | None = None
+    finish_reason: Any = None
+
+
+class _Part(Struct):
+    """An answer, or one event of a stream."""
+
+    choices: list[_ChoicePart] | None = None
+    usage: Any = None
+    error: Any = None
+
+
 @dataclass(slots=True)
 class _Pieces:
     """One choice, as it comes in."""
@@ -91,6 +120,8 @@ class _Pieces:
 
 
 _BODY = msgspec.json.Decoder(_Body)
+_PART = msgspec.json.Decoder(_Part)
+_PARTS = msgspec.json.Decoder(list[_Part])
 _ROLES = {"developer": "system", "function": "tool"}
 """Other names of the same."""
 
@@ -124,23 +155,30 @@ def read_request(body: bytes) -> ReadRequest:
     )
 
 
-def read_answer(parts: Iterator[bytes], *, streamed: bool) -> ReadAnswer | None:
-    """Return what is read of an answer, given the data of its events; None where it is none."""
+def read_answer(body: bytes, *, streamed: bool) -> ReadAnswer | None:
+    """Return what is read of an answer, whole or as the text of a stream; None where it is none."""
     choices: dict[Any, _Pieces] = {}
     reasoning_tokens = 0
-    for data in parts:
-        part = parse_part(data)
+    for part in events_in(body, _PARTS.decode, _parse) if streamed else (_parse(body),):
         if part is None or part.error is not None:
             return None
-        reasoning_tokens = reasoning_of(part.usage) or reasoning_tokens
+        if part.usage is not None:
+            reasoning_tokens = reasoning_of(part.usage) or reasoning_tokens
         for choice in part.choices or ():
             index = choice.index if isinstance(choice.index, int) else 0
-            _add(choices.setdefault(index, _Pieces()), choice)
+            pieces = choices.get(index)
+            if pieces is None:
+                pieces = choices[index] = _Pieces()
+            _add(pieces, choice)
         if len(choices) > MAX_CHOICES:
             return None
     if not choices or any(len(c.calls) > MAX_CALLS for c in choices.values()):
         return None
     return ReadAnswer(tuple(_whole(c) for _, c in sorted(choices.items())), reasoning_tokens)
+
+
+def _parse(data: bytes) -> _Part | None:
+    return read_object(_PART, data, otherwise=_Part)
 
 
 def _message(message: _Message) -> Message:
@@ -208,28 +246,33 @@ def _names(tool: Any) -> Iterator[str]:
             yield name
 
 
-def _add(pieces: _Pieces, choice: ChoicePart) -> None:
-    if isinstance(choice.finish_reason, str) and choice.finish_reason:
+def _add(pieces: _Pieces, choice: _ChoicePart) -> None:
+    if choice.finish_reason and isinstance(choice.finish_reason, str):
         pieces.finish = choice.finish_reason
     said = choice.message or choice.delta
     if said is None:
         return
-    text, others = text_of(said.get("content"))
-    pieces.texts.append(text)
-    # Some servers put their reasoning among the parts of the content.
-    thinks = [isinstance(p, dict) and p.get("type") == "thinking" for p in others]
-    reasoning = said.get("reasoning_content") or said.get("reasoning")
-    pieces.reasoned = bool(pieces.reasoned or reasoning or any(thinks))
-    media = said.get("audio") or said.get("images")
-    pieces.has_media = bool(pieces.has_media or media or not all(thinks))
-    if isinstance(refusal := said.get("refusal"), str):
-        pieces.refusals.append(refusal)
-    tool_calls = said.get("tool_calls")
-    for call in tool_calls if isinstance(tool_calls, list) else ():
-        if isinstance(call, dict):
-            _add_call(pieces, call, whole=choice.message is not None)
-    if isinstance(function_call := said.get("function_call"), dict):
-        legacy = {"index": "legacy", "function": function_call}
+    if type(said.content) is str:
+        pieces.texts.append(said.content)
+    elif said.content is not None:
+        text, others = text_of(said.content)
+        pieces.texts.append(text)
+        # Some servers put their reasoning among the parts of the content.
+        thinks = [isinstance(p, dict) and p.get("type") == "thinking" for p in others]
+        pieces.reasoned |= any(thinks)
+        pieces.has_media |= not all(thinks)
+    if said.reasoning_content or said.reasoning:
+        pieces.reasoned = True
+    if said.audio or said.images:
+        pieces.has_media = True
+    if said.refusal and isinstance(said.refusal, str):
+        pieces.refusals.append(said.refusal)
+    if said.tool_calls and isinstance(said.tool_calls, list):
+        for call in said.tool_calls:
+            if isinstance(call, dict):
+                _add_call(pieces, call, whole=choice.message is not None)
+    if said.function_call and isinstance(said.function_call, dict):
+        legacy = {"index": "legacy", "function": said.function_call}
         _add_call(pieces, legacy, whole=choice.message is not None)
 
 

@@ -11,8 +11,9 @@ import re
 import zlib
 from array import array
 from collections.abc import Iterable
-from dataclasses import dataclass
 from hashlib import blake2b
+
+from msgspec import Struct
 
 from workers.observer.shapes import SORTED, Message, ReadRequest, ToolCall
 from workers.observer.tool_results import is_error
@@ -27,12 +28,12 @@ NOTHING_MORE = bytes(16)
 _WORD = re.compile(r"\w+")
 
 
-@dataclass(frozen=True, slots=True)
-class Conversation:
+class Conversation(Struct, frozen=True, gc=False):
     """What of a request's messages is compared with other calls."""
 
     whole: bytes  # digest of all messages
-    before_edit: bytes | None  # of those before the last one, where that is a user's
+    before_edit: bytes | None
+    """Of those before the last one, where that is a user's and an answer is among them."""
     before_answer: bytes | None  # of what the last assistant message was the answer to
     last_answer: bytes  # of that message
     words: bytes  # of the last message where a person may have typed it: sorted 4-byte hashes
@@ -57,10 +58,13 @@ def _key_by_id(call_id: str, app_scope: bytes) -> bytes:
     return call_key(ToolCall(call_id, "", ""), b"", app_scope=app_scope)
 
 
-def answer_key(text: str, calls: Iterable[ToolCall], *, scope: bytes) -> bytes:
-    """Return by what an answer is known again in the history of a later request."""
-    made = sorted(call.canonical() for call in calls)
-    told = SORTED.encode((text.strip(), made))
+def answer_key(text: str, made: Iterable[bytes], *, scope: bytes) -> bytes:
+    """Return by what an answer is known again in the history of a later request.
+
+    Args:
+        made: its tool calls in their canonical form.
+    """
+    told = SORTED.encode((text.strip(), sorted(made)))
     return blake2b(told, key=scope, digest_size=16).digest()
 
 
@@ -80,12 +84,13 @@ def read(request: ReadRequest, *, scope: bytes, app_scope: bytes) -> Conversatio
     last = request.messages[-1]
     for message in request.messages:
         text, calls = message.text.strip(), message.calls
+        made = [call.canonical() for call in calls]
         if message.role == "assistant":
             before_answer = running.digest()
-            last_answer = answer_key(text, calls, scope=scope)
+            last_answer = answer_key(text, made, scope=scope)
             for call in calls:
                 keys[call.id or call.name] = call_key(call, before_answer, app_scope=app_scope)
-            turns.append((tuple(sorted(call.canonical() for call in calls)), []))
+            turns.append((tuple(sorted(made)), []))
         elif message.role == "tool":
             if turns:
                 turns[-1][1].append(text)
@@ -96,9 +101,9 @@ def read(request: ReadRequest, *, scope: bytes, app_scope: bytes) -> Conversatio
                 failed.append(key)
         elif message.role == "user":
             turns = []
-            if message is last:
+            if message is last and before_answer is not None:  # else it begins anew
                 before_edit = running.digest()
-        running.update(_canonical(message, text))
+        running.update(_canonical(message, text, made))
     return Conversation(
         whole=running.digest(),
         before_edit=before_edit,
@@ -125,8 +130,8 @@ def similarity(words: bytes, others: bytes) -> float:
     return len(one & other) / len(one | other) if one and other else 0.0
 
 
-def _canonical(message: Message, text: str) -> bytes:
-    said = [(call.id, call.canonical()) for call in message.calls]
+def _canonical(message: Message, text: str, made: list[bytes]) -> bytes:
+    said = [(call.id, written) for call, written in zip(message.calls, made, strict=True)]
     names = message.call_id, message.name, message.refusal
     return SORTED.encode((message.role, text, message.others, said, names))
 
@@ -135,5 +140,5 @@ def _words(message: Message, salt: bytes) -> bytes:
     if message.others or len(message.text) > MAX_TYPED_CHARS:
         return b""
     seed = int.from_bytes(salt[:4], "big")
-    words = {zlib.crc32(word.encode(), seed) for word in _WORD.findall(message.text.lower())}
+    words = {zlib.crc32(word.encode(), seed) for word in set(_WORD.findall(message.text.lower()))}
     return array("I", sorted(words)).tobytes() if MIN_WORDS <= len(words) <= MAX_WORDS else b""

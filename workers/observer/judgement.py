@@ -6,7 +6,7 @@ are valid. A plain text that ended by itself is neither.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from telemetry.events import Source
 from workers.observer.conversation import Conversation
@@ -17,8 +17,7 @@ TINY_OUTPUT_TOKENS = 16
 """A limit up to this is meant to cut: a yes or no, a class, a probe of probabilities."""
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(Struct, frozen=True, gc=False):
     """A value in {0, 1}, and what it was read off."""
 
     source: Source

@@ -6,7 +6,7 @@ each is a message of its own here, so that only words that a person may have typ
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -25,6 +25,7 @@ from workers.observer.shapes import (
     as_text,
     text_of,
 )
+from workers.observer.whole_streams import events_in
 
 FINISHES = {
     "end_turn": "stop",
@@ -82,6 +83,7 @@ class _Body(Struct):
 
 
 _BODY = msgspec.json.Decoder(_Body)
+_EVENTS = msgspec.json.Decoder(list[MessagesEvent])
 
 
 def read_request(body: bytes) -> ReadRequest:
@@ -118,11 +120,11 @@ def read_request(body: bytes) -> ReadRequest:
     )
 
 
-def read_answer(parts: Iterator[bytes], *, streamed: bool) -> ReadAnswer | None:
-    """Return what is read of an answer, given the data of its events; None where it is none."""
+def read_answer(body: bytes, *, streamed: bool) -> ReadAnswer | None:
+    """Return what is read of an answer, whole or as the text of a stream; None where it is none."""
     if streamed:
-        return _read_stream(parts)
-    answer = parse_messages_answer(next(parts))
+        return _read_stream(events_in(body, _EVENTS.decode, parse_messages_event))
+    answer = parse_messages_answer(body)
     if answer is None:
         return None
     return _answer(answer.content, answer.stop_reason, answer.usage)
@@ -190,13 +192,12 @@ def _demanded(choice: dict[str, Any], offered: dict[str, bytes]) -> frozenset[st
     return frozenset((name,)) if named and isinstance(name, str) else None
 
 
-def _read_stream(parts: Iterator[bytes]) -> ReadAnswer | None:
+def _read_stream(events: Iterable[MessagesEvent | None]) -> ReadAnswer | None:
     blocks: dict[Any, dict[str, Any]] = {}
     pieces: dict[Any, list[str]] = {}
     stop_reason: Any = None
     usage: Any = None
-    for data in parts:
-        event = parse_messages_event(data)
+    for event in events:
         if event is None or event.is_error:
             return None
         if event.type == "content_block_start" and event.content_block is not None:

@@ -5,12 +5,11 @@ What is not fully understood is not read at all, so that nothing is judged on ha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import msgspec
 
-from telemetry.wire.sse import payloads
 from workers.observer import chat, messages, responses
 from workers.observer.shapes import ReadAnswer, ReadRequest
 
@@ -21,7 +20,7 @@ MAX_TOOLS = 128
 
 
 class _AnswerReader(Protocol):
-    def __call__(self, parts: Iterator[bytes], *, streamed: bool) -> ReadAnswer | None: ...
+    def __call__(self, body: bytes, *, streamed: bool) -> ReadAnswer | None: ...
 
 
 class _Reader(NamedTuple):
@@ -55,5 +54,4 @@ def parse_answer(body: bytes, dialect: str, *, streamed: bool) -> ReadAnswer | N
     if len(body) > MAX_BODY_BYTES:
         return None
     streamed = streamed and body.lstrip()[:1] != b"{"
-    parts = payloads(body) if streamed else iter((body,))
-    return READERS[dialect].answer(parts, streamed=streamed)
+    return READERS[dialect].answer(body, streamed=streamed)

@@ -6,13 +6,18 @@ request the same run is one turn of the assistant. Turns may also lie at the pro
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
 
-from telemetry.wire.responses import ResponsesAnswer, parse_response, parse_responses_event
+from telemetry.wire.responses import (
+    ResponsesAnswer,
+    ResponsesEvent,
+    parse_response,
+    parse_responses_event,
+)
 from telemetry.wire.usage import reasoning_of
 from workers.observer.shapes import (
     MAX_CALLS,
@@ -26,6 +31,7 @@ from workers.observer.shapes import (
     bare,
     text_of,
 )
+from workers.observer.whole_streams import events_in
 
 CALLS = {"function_call": "arguments", "custom_tool_call": "input"}
 """Items that are calls which the client answers, and where their arguments are."""
@@ -69,6 +75,7 @@ class _Body(Struct):
 
 
 _BODY = msgspec.json.Decoder(_Body)
+_EVENTS = msgspec.json.Decoder(list[ResponsesEvent])
 
 
 def read_request(body: bytes) -> ReadRequest:
@@ -101,11 +108,11 @@ def read_request(body: bytes) -> ReadRequest:
     )
 
 
-def read_answer(parts: Iterator[bytes], *, streamed: bool) -> ReadAnswer | None:
-    """Return what is read of an answer, given the data of its events; None where it is none."""
+def read_answer(body: bytes, *, streamed: bool) -> ReadAnswer | None:
+    """Return what is read of an answer, whole or as the text of a stream; None where it is none."""
     if streamed:
-        return _read_stream(parts)
-    answer = parse_response(next(parts))
+        return _read_stream(events_in(body, _EVENTS.decode, parse_responses_event))
+    answer = parse_response(body)
     return None if answer is None else _answer(answer, answer.output)
 
 
@@ -219,12 +226,11 @@ def _demanded(choice: Any) -> frozenset[str] | None:
     return frozenset(names) or None
 
 
-def _read_stream(parts: Iterator[bytes]) -> ReadAnswer | None:
+def _read_stream(events: Iterable[ResponsesEvent | None]) -> ReadAnswer | None:
     done: list[Any] = []
     last: ResponsesAnswer | None = None
     spoke = False
-    for data in parts:
-        event = parse_responses_event(data)
+    for event in events:
         if event is None or event.is_error:
             return None
         spoke |= event.says_something

@@ -8,9 +8,8 @@ into bad; each change has the next revision. What is kept between calls are keye
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import msgspec
+from msgspec import Struct
 
 from telemetry.events import Source
 from workers.observer.attempts import Attempts, DerivedLabel, FinishedCall, Memory, Recent
@@ -44,8 +43,7 @@ MAX_TEMPERATURE = 1.0
 """Above it, the same request again is there to get another sample."""
 
 
-@dataclass(frozen=True, slots=True)
-class ObservedCall:
+class ObservedCall(Struct, frozen=True, gc=False):
     """A finished call, as the router saw it."""
 
     decision: bytes  # packed token; opaque here but for its nonce
@@ -137,7 +135,8 @@ def _read(call: ObservedCall, memory: Memory) -> tuple[FinishedCall, Conversatio
 def _answer_key(answer: ReadAnswer | None, scope: bytes) -> bytes:
     if answer is None or len(answer.choices) != 1:
         return b""
-    return answer_key(answer.choices[0].text, answer.choices[0].calls, scope=scope)
+    made = (call.canonical() for call in answer.choices[0].calls)
+    return answer_key(answer.choices[0].text, made, scope=scope)
 
 
 def _sampling(request: ReadRequest) -> bytes | None:

@@ -5,7 +5,6 @@ Each dialect has a reader that makes it; whatever judges or compares knows this 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -17,8 +16,7 @@ MAX_CALLS = 128
 SORTED = msgspec.json.Encoder(order="deterministic")  # not msgpack: integers may be of any size
 
 
-@dataclass(frozen=True, slots=True)
-class ToolCall:
+class ToolCall(Struct, frozen=True):
     """A tool call of a model, in a request's history or in an answer."""
 
     id: str
@@ -73,8 +71,7 @@ class ReadRequest(Struct):
     is_partial: bool = False  # some of its turns lie at the provider
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(Struct, frozen=True):
     """One of the alternatives in an answer."""
 
     text: str
@@ -85,8 +82,7 @@ class Choice:
     has_media: bool  # sound, images, what a provider's tool did: no text is needed
 
 
-@dataclass(frozen=True, slots=True)
-class ReadAnswer:
+class ReadAnswer(Struct, frozen=True):
     """What is read of an answer."""
 
     choices: tuple[Choice, ...]
