@@ -24,7 +24,14 @@ from router.dialects.fields import (
 )
 from router.dialects.keeping import KeepingCall
 from router.dialects.ours import metadata_of, read_reference, read_router
-from router.dialects.request import BodyHints, Declared, Opening, Structure
+from router.dialects.request import (
+    NO_HINTS,
+    NOTHING_DECLARED,
+    BodyHints,
+    Declared,
+    Opening,
+    Structure,
+)
 from router.dialects.stored import StoredId, StoredKind
 from router.endpoints.capabilities import Needs
 from router.endpoints.catalog import Endpoint
@@ -37,13 +44,14 @@ MAX_MESSAGES = 65_536
 FRAMES = 32
 """How much deeper than here a body is read once more, and then some: how far it may be nested
 depends on the calls under way, and what is refused for it is refused before anything is done."""
-SHALLOW = 200
-"""Brackets: of Python's thousand frames no call has used more than some hundred by then."""
+SHORT = 1400
+"""Bytes: half as many levels, as each takes two. Of Python's thousand frames no call has used more
+than some hundred by then."""
 MAX_NUMBER = 1 << 53
 FORMAT_NEEDS = {"json_schema": Needs.SCHEMA, "json_object": Needs.JSON}
 """By the format of an answer that is asked for."""
+BRACE = ord("{")
 NONE = Raw(b"null")
-NO_HINTS = BodyHints()
 _ENCODER = msgspec.json.Encoder()
 T = TypeVar("T")
 THINKING = "thinking"
@@ -84,16 +92,16 @@ class NativeRequest(KeepingCall):
 
     def __init__(self, body: bytes, read: BodyFields, hints: BodyHints | None, needs: int) -> None:
         super().__init__()
-        metadata = metadata_of(read.metadata)
+        metadata = {} if read.metadata is NONE else metadata_of(read.metadata)
         self.body = body  # as the client sent it
         self.model = read.model
         self.streamed = bool(read.stream)
         self.needs = needs  # bits of Needs
         self._hints = hints
-        self._reference = read_reference(metadata)
+        self._reference = read_reference(metadata) if metadata else None
         self.left_out: tuple[str, ...] = ()
         self._thoughts: tuple[str, ...] | None = None  # not looked for yet
-        self._tags_us = any(name.startswith(ROUTER_KEYS) for name in metadata)
+        self._tags_us = bool(metadata) and any(one.startswith(ROUTER_KEYS) for one in metadata)
 
     @property
     def kept(self) -> StoredKind | None:
@@ -206,6 +214,8 @@ class NativeRequest(KeepingCall):
 
     def _declared(self, user: str | None, session: str | None) -> Declared:
         """Return what it says of who asks."""
+        if user is None and session is None and self._reference is None and self._hints is None:
+            return NOTHING_DECLARED  # most often
         return Declared(self._hints or NO_HINTS, user, session, self._reference)
 
     def _must_ask_usage(self, endpoint: Endpoint) -> bool:
@@ -271,9 +281,10 @@ class BodyReader(Generic[F]):
         try:
             if not body.isascii():
                 body.decode()  # what is nested is not looked into below
-            # What opens so few brackets is not nested deeply enough for any room to matter.
-            is_flat = body.count(b"{") + body.count(b"[") < SHALLOW
-            found = self._with_room(body.removeprefix(codecs.BOM_UTF8), 0 if is_flat else FRAMES)
+            frames = 0 if len(body) < SHORT else FRAMES
+            found = self._with_room(body.removeprefix(codecs.BOM_UTF8), frames)
+            if found.router is NONE:
+                return found, None  # most often
             require_one_router(body)
             return found, read_router(found.router, is_soft=True)
         except msgspec.ValidationError as error:
@@ -312,12 +323,20 @@ def require_messages(messages: Sequence[Raw], field: str) -> None:
     if not messages or len(messages) > MAX_MESSAGES:
         message = f"{field} has {len(messages)} entries; give 1 to {MAX_MESSAGES}"
         raise RequestRejected("invalid_request", message, param=field)
-    if any(bytes(one)[:1] != b"{" for one in messages):
-        raise RequestRejected("invalid_request", "a message is no object", param=field)
+    for one in messages:
+        if bytes(one)[0] != BRACE:
+            raise RequestRejected("invalid_request", "a message is no object", param=field)
+
+
+def has_one_list(body: bytes) -> bool:
+    """Return whether a body has one list at most; that of its messages, if they are one."""
+    return body.find(b"[", body.find(b"[") + 1) < 0
 
 
 def holds_any(raw: Raw) -> bool:
     """Return whether a field holds something."""
+    if raw is NONE:
+        return False  # most often
     return bytes(raw) not in (b"null", b"[]", b"{}", b"false", b'""')
 
 
@@ -336,6 +355,8 @@ def listed(decoder: msgspec.json.Decoder[list[T]], raw: Raw) -> list[T]:
 
 def whole(value: Any) -> int | None:
     """Return a number that is whole, in whatever form it came."""
+    if value is None:
+        return None  # most often
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return int(value) if value == value and abs(value) < MAX_NUMBER and value % 1 == 0 else None

@@ -12,6 +12,7 @@ from router.dialects.body import (
     NONE,
     BodyReader,
     NativeRequest,
+    has_one_list,
     holds_any,
     is_thinking_word,
     named,
@@ -19,8 +20,8 @@ from router.dialects.body import (
     whole,
 )
 from router.dialects.chat_stream import ChatStream, whole_as_stream
-from router.dialects.offered import is_wanted, tools_in
-from router.dialects.request import BodyHints, Declared, Opening, Structure
+from router.dialects.offered import ToolsOffered, is_wanted, tools_in
+from router.dialects.request import PLAIN, BodyHints, Declared, Opening, Structure
 from router.dialects.stream_options import asking_for_usage, leaves_usage_out
 from router.dialects.thoughts import messages_without
 from router.dialects.turns import (
@@ -76,6 +77,8 @@ class ChatBody(Struct):
 
 
 _READER = BodyReader(ChatBody)
+NO_TOOLS = ToolsOffered()
+NO_SEARCHES = (None, None, None)
 
 
 class ChatRequest(NativeRequest):
@@ -112,9 +115,12 @@ class ChatRequest(NativeRequest):
     @property
     def declared(self) -> Declared:
         """What it says of who asks."""
-        read = self._read
-        user = named(read.safety_identifier) or named(read.user)
-        return self._declared(user, named(read.prompt_cache_key))
+        read, user, session = self._read, None, None
+        if read.safety_identifier is not None or read.user is not None:
+            user = named(read.safety_identifier) or named(read.user)
+        if read.prompt_cache_key is not None:
+            session = named(read.prompt_cache_key)
+        return self._declared(user, session)
 
     @property
     def text_bytes(self) -> int:
@@ -136,13 +142,17 @@ class ChatRequest(NativeRequest):
         """Return what structural rules may look at; the system prompt only where one does."""
         read = self._read
         searches = (read.web_search_options, read.search_parameters, read.enable_search)
-        found = tools_in(read.tools, read.functions, searches=any(map(is_wanted, searches)))
+        found = NO_TOOLS
+        if read.tools is not NONE or read.functions is not NONE or searches != NO_SEARCHES:
+            found = tools_in(read.tools, read.functions, searches=any(map(is_wanted, searches)))
+        elif not (self.needs or read_system or read.response_format):
+            return PLAIN  # most often
         return Structure(
-            tools=found.names,
-            groups=found.groups,
-            has_schema=_format(self._read) in ("json_schema", "json_object"),
-            has_image=bool(self.needs & Needs.IMAGES),
-            system=self.system() if read_system else "",
+            found.names,
+            _format(read) in ("json_schema", "json_object"),
+            bool(self.needs & Needs.IMAGES),
+            self.system() if read_system else "",
+            found.groups,
         )
 
     def system(self) -> str:
@@ -208,9 +218,12 @@ def _needs(request: ChatBody, body: bytes) -> int:
     bits = 0
     if holds_any(request.tools) or holds_any(request.functions):
         bits |= Needs.TOOLS
-    bits |= FORMAT_NEEDS.get(_format(request), 0)
+    if request.response_format is not None:
+        bits |= FORMAT_NEEDS.get(_format(request), 0)
     if _thinks(request):
         bits |= Needs.REASONING
+    if has_one_list(body):
+        return bits  # no message has parts
     if b'"image_url"' in body and has_part(request.messages, IMAGE):
         bits |= Needs.IMAGES
     if b'"input_audio"' in body and has_part(request.messages, SOUND):
@@ -223,6 +236,8 @@ def _needs(request: ChatBody, body: bytes) -> int:
 def _thinks(request: ChatBody) -> bool:
     """Return whether thinking is asked for."""
     asked = request.reasoning
+    if asked is None and request.reasoning_effort is None:
+        return False  # most often
     if isinstance(asked, dict) and asked.get("enabled") is not False:
         effort = asked.get("effort")
         if asked.get("enabled") or asked.get("max_tokens") or is_thinking_word(effort):
@@ -232,6 +247,8 @@ def _thinks(request: ChatBody) -> bool:
 
 def _format(request: ChatBody) -> str:
     wanted = request.response_format
+    if wanted is None:
+        return ""  # most often
     kind = wanted.get("type") if isinstance(wanted, dict) else wanted
     return kind if isinstance(kind, str) else ""
 

@@ -33,6 +33,10 @@ class Structure(Struct, frozen=True):
         return len(self.tools) - self.groups
 
 
+PLAIN = Structure()
+"""Of a request that has nothing that rules may look at."""
+
+
 class Opening(Struct, frozen=True):
     """What users say in a conversation that has no answer yet."""
 
@@ -61,10 +65,13 @@ class BodyHints(Struct, frozen=True, forbid_unknown_fields=True):
     tags: dict[str, Any] | None = None
 
 
+NO_HINTS = BodyHints()
+
+
 class Declared(Struct, frozen=True):
     """What a body says of who asks, beside what is asked."""
 
-    hints: BodyHints = BodyHints()
+    hints: BodyHints = NO_HINTS
     user: str | None = None
     cache_key: str | None = None  # names a session, together with a user
     reference: str | None = None

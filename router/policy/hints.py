@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -11,7 +12,7 @@ from msgspec import Struct
 
 from router.config.rules import NOTHING, PolicyRules, strictest
 from router.dialects.misspelt import HEADERS, OURS, require_known_headers
-from router.dialects.request import Declared
+from router.dialects.request import NO_HINTS, Declared
 from router.endpoints.data_classes import DataClass, DataClasses
 from router.errors import RequestRejected
 from telemetry.names import id_in_cell
@@ -24,6 +25,8 @@ AGENT_SESSION_HEADERS = (b"x-claude-code-session-id", b"session-id")
 
 N = len(OURS)
 MAX_HINT = 256
+N_CLIENTS = 64
+"""Kinds of clients, which send headers of the same names, in the same order, with every call."""
 TRUTHS = {
     **dict.fromkeys(("1", "true", "yes", "on"), True),
     **dict.fromkeys(("0", "false", "no", "off"), False),
@@ -37,6 +40,8 @@ NEVER_EMPTY = (
     b"profile",
 )
 """An empty one is a variable that was not set: what it was to hold off is not guessed."""
+OF_ONE_CALL = frozenset({b"session-id", b"episode-id", b"user", b"prompt", b"ref", b"tags", b"key"})
+"""Of what stands in headers: says whose a call is, and nothing of what holds for it."""
 
 
 class Hints(Struct, frozen=True):
@@ -97,18 +102,13 @@ def read_hints(
     Raises:
         RequestRejected: a hint that could loosen or misapply a hard constraint.
     """
-    hints = declared.hints
-    said = _said(headers).get
+    hints, ours = declared.hints, _said(headers)
+    if hints is NO_HINTS and ours.keys() <= OF_ONE_CALL:
+        return _usual(ours, headers, declared, has_user=has_user)
+    said = ours.get
     user = said(b"user") or hints.user or declared.user
     session = said(b"episode-id") or hints.episode_id or said(b"session-id") or hints.session_id
-    is_agents = False
-    for name in AGENT_SESSION_HEADERS:
-        if not session and name in headers:
-            session = _text(headers[name])
-            is_agents = bool(session)
-    is_users = not session and declared.cache_key is not None
-    if not session and (user is not None or has_user):
-        session = declared.cache_key
+    session, is_users, is_agents = _session(session, headers, declared, user, has_user=has_user)
     reference = said(b"ref") or hints.ref
     explore = _truth(said(b"explore"), "explore")
     dry_run = _truth(said(b"dry-run"), "dry_run")
@@ -119,7 +119,7 @@ def read_hints(
         strategy=said(b"strategy") or hints.strategy,
         role=said(b"role") or hints.role,
         user=_short(user),
-        session=(session_id_of(session) or None) if session else None,
+        session=session,
         is_users=is_users,
         is_agents=is_agents,
         prompt=_short(said(b"prompt") or hints.prompt or None),
@@ -137,14 +137,81 @@ def read_hints(
     )
 
 
+def _usual(
+    said: Mapping[bytes, str | None], headers: Headers, declared: Declared, *, has_user: bool
+) -> Hints:
+    """Return the hints of a call that says nothing but whose it is, and of which session.
+
+    Most calls do, and each comes by here: they are given in the order of `Hints`.
+    """
+    user, prompt, reference = said.get(b"user") or declared.user, said.get(b"prompt"), None
+    session = said.get(b"episode-id") or said.get(b"session-id")
+    is_users = is_agents = False
+    if session:
+        session = session_id_of(session) or None
+    else:
+        session, is_users, is_agents = _session(None, headers, declared, user, has_user=has_user)
+    reference = said.get(b"ref") or declared.reference
+    return Hints(
+        None,
+        None,
+        None,
+        None,
+        None if user is None else short_name(user),
+        session,
+        is_users,
+        is_agents,
+        None if prompt is None else short_name(prompt),
+        None if reference is None else short_name(reference),
+        None,
+        True,
+        None,
+        None,
+        False,
+        False,
+        said.get(b"tags"),
+    )
+
+
+def _session(
+    session: str | None, headers: Headers, declared: Declared, user: str | None, *, has_user: bool
+) -> tuple[str | None, bool, bool]:
+    """Return the session's id, and whether it is one of its user's alone, and a coding agent's.
+
+    Args:
+        session: that the caller declares.
+        has_user: the call's key says whose it is.
+    """
+    is_users = is_agents = False
+    if not session:
+        for name in AGENT_SESSION_HEADERS:
+            if not session and name in headers:
+                session = _text(headers[name])
+                is_agents = bool(session)
+        is_users = not session and declared.cache_key is not None
+        if not session and (user is not None or has_user):
+            session = declared.cache_key
+        if not session:
+            return None, is_users, is_agents
+    return session_id_of(session) or None, is_users, is_agents
+
+
 def _said(headers: Headers) -> dict[bytes, str | None]:
     """Return our own headers of a call, without `x-router-`; an empty one says None."""
-    ours = {name[N:]: _text(v) for name, v in headers.items() if name.startswith(OURS)}
+    ours = {short: _text(headers[name]) for name, short in _ours_of(tuple(headers))}
+    if ours.keys() <= OF_ONE_CALL:
+        return ours  # most often
     if not ours.keys() <= HEADERS:
         require_known_headers(ours)
     if None in ours.values():
         _require_said(ours)
     return ours
+
+
+@lru_cache(N_CLIENTS)
+def _ours_of(names: tuple[bytes, ...]) -> tuple[tuple[bytes, bytes], ...]:
+    """Return our own headers among those of a call, without `x-router-` as well."""
+    return tuple((name, name[N:]) for name in names if name.startswith(OURS))
 
 
 def _text(value: bytes) -> str | None:
