@@ -8,6 +8,8 @@ A class is told to all routers, as one that knew the session before would not as
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from msgspec import Struct
 
 from telemetry import keys
@@ -159,3 +161,11 @@ def told() -> Command:
 def prolong(key: bytes, ttl_ms: int) -> Command:
     """Return the command that pushes out when a note ends."""
     return ("PEXPIRE", keys.session(key.hex()), ttl_ms)
+
+
+def pairs_in(reply: Sequence[object]) -> Iterator[tuple[bytes, float]]:
+    """Yield members and scores; a client of a later protocol has them in pairs already."""
+    flat = [x for one in reply for x in (one if isinstance(one, list | tuple) else (one,))]
+    for key, score in zip(flat[::2], flat[1::2], strict=True):
+        if isinstance(key, bytes) and isinstance(score, bytes | float | int):
+            yield key, float(score)

@@ -10,9 +10,10 @@ news; banks are drawn on first use, and ahead of time for categories that were i
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,7 @@ from router.config.compiled import App, Configuration, Strategy
 from router.config.exclusions import Exclusion
 from router.policy.constraints import exclude
 
+T = TypeVar("T")
 MAX_EXCLUDED = 256
 """Distinct (category, limits, reasons) remembered: each holds as many reasons as endpoints."""
 MAX_TABLES = 4096
@@ -77,6 +79,14 @@ class Beliefs:
     _objectives: dict[tuple[int, int, int], Objective] = field(default_factory=dict)
     _excluded: dict[tuple[int, Limits, Reasons], Excluded] = field(default_factory=dict)
     _within: dict[tuple[int, Limits, bytes], Within] = field(default_factory=dict)
+    _derived: dict[object, Any] = field(default_factory=dict, init=False)
+
+    def derive(self, make: Callable[[Beliefs], T]) -> T:
+        """Return what `make` makes of these beliefs; it is made once, and goes with them."""
+        known: T | None = self._derived.get(make)
+        if known is None:
+            known = self._derived[make] = make(self)
+        return known
 
     @property
     def evidence(self) -> Evidence:

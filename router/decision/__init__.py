@@ -33,6 +33,7 @@
 - `endings`: whether one does
 - `stand_ins`: who serves a unit while the endpoint that it drew is out
 - `paced`: how a call goes by the price of money of its budgets
+- `settled_kinds`: what is settled of all calls of one kind, by one snapshot
 - `contexts`: from a request to what is settled: task, rules, route, unit
 - `preview`: what would be decided, as JSON
 - `decide`: from there to a decision

@@ -24,12 +24,11 @@ from router.decision.held_to import at_cheapest_for, warning_under
 from router.decision.said import NO_SESSION, CallSession
 from router.decision.units import Unit
 from router.dialects.request import CallRequest
-from router.endpoints.capabilities import Needs
 from router.endpoints.catalog import Endpoint
 from router.endpoints.entries import Dialect
 from router.errors import RequestRejected
 from router.policy.callers import Caller
-from router.policy.constraints import Demand, Eligibility
+from router.policy.constraints import Eligibility
 from router.policy.exploring import why_held
 from router.policy.hints import Hints
 from router.policy.roles import CallersRole, find_role
@@ -297,34 +296,6 @@ def why(context: CallContext) -> str:
         is_kept = exchange is Exchangeable.EQUIVALENTS
         return "only equivalents are exchanged" if is_kept else "the call names its model"
     return context.choices.notes[context.task_index] if context.choices else "nothing known yet"
-
-
-def demand_of(
-    caller: Caller,
-    request: CallRequest,
-    policy: MergedPolicy,
-    translations: Translations,
-    *,
-    lacking: int,
-) -> Demand:
-    """Return what the call asks of an endpoint.
-
-    Args:
-        lacking: bits of `Needs` that some endpoint does not meet; of others nothing hangs on it.
-    """
-    needs = request.needs
-    if lacking & Needs.PARALLEL_TOOLS and request.calls_together():
-        needs |= Needs.PARALLEL_TOOLS
-    return Demand(
-        dialect=request.dialect,
-        needs=needs,
-        rules=policy.places,
-        has_credential=bool(caller.credentials),
-        text_bytes=request.text_bytes,
-        max_tokens=request.output_limit,
-        translations=translations,
-        keeps_nothing=policy.keeps_nothing,
-    )
 
 
 def choice_of(context: CallContext) -> dict[str, Any]:

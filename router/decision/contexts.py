@@ -21,26 +21,23 @@ from router.decision.context import (
     CallContext,
     Moment,
     Routing,
-    Routings,
-    demand_of,
     require_tools,
-    with_law_in_force,
 )
-from router.decision.continuing import may_go_on, task_kept
+from router.decision.continuing import may_go_on, may_keep, task_kept
 from router.decision.draws import Draws
 from router.decision.first_calls import first_call, is_aside
 from router.decision.guessing import PromptLook, look_at
 from router.decision.held import note_said
 from router.decision.held_to import hints_under
-from router.decision.limiting import CallSize, within_limits
 from router.decision.nonces import Nonces
 from router.decision.paced import with_price
 from router.decision.ruling import Guess
 from router.decision.rulings import ruled
 from router.decision.said import NO_SESSION, CallSession, FirstCall
 from router.decision.sessions import Sessions
+from router.decision.settled_kinds import CallKinds, SettledKind
 from router.decision.stored_ids import StoredIds
-from router.decision.units import SESSION_S, Unit, uniforms, unit_of, user_hash
+from router.decision.units import SESSION_S, KnownUnits, Unit, uniforms, user_hash
 from router.decision.within_budgets import within_budgets
 from router.dialects.request import CallRequest
 from router.endpoints.capabilities import MEDIA_NEEDS
@@ -49,13 +46,12 @@ from router.endpoints.health import Health
 from router.endpoints.token_sizes import TokenSizes
 from router.errors import RequestRejected, RouterError
 from router.policy.callers import Caller
-from router.policy.constraints import Filter
-from router.policy.exploring import may_explore
 from router.policy.hints import Headers, Hints, read_hints
 from router.policy.profiled import apart_from_traffic, profile_route, require_pinned
 from router.policy.route import Route, route_to
 from router.policy.spend_tags import NO_TAG, SpendTag, tag_of
 from router.policy.standing import AppStanding
+from router.translation.carried import NOBODY
 from router.translation.translations import Translations
 from telemetry.secret import DrawsSecret
 
@@ -82,6 +78,7 @@ class Contexts:
         self.secret = secret
         self.sizes = TokenSizes()
         self.nonces = Nonces()
+        self._units = KnownUnits()
         self.prices = MoneyPrices()
         self._first_call_s: float | None = None  # epoch seconds
 
@@ -111,12 +108,17 @@ class Contexts:
         configuration, app = beliefs.configuration, caller.app
         declared, classes = request.declared, configuration.classes
         hints = read_hints(headers, declared, classes, has_user=caller.has_user)
-        off, look = self.keeper.off, look_at(configuration, app, request, hints)
-        claims = noting and draws and not hints.dry_run
-        first = first_call(configuration, caller, hints, request, look, at, off=off, claims=claims)
-        session = await self.session_of(configuration, caller, hints, at, first)
-        if noting and not hints.dry_run:  # what is refused was said, too
-            note_said(self.sessions, session, at, data_class=hints.data_class)
+        look, first, session = look_at(configuration, app, request, hints), None, NO_SESSION
+        if hints.session is not None:
+            if look is not None:
+                claims, off = noting and draws and not hints.dry_run, self.keeper.off
+                first = first_call(
+                    configuration, caller, hints, request, look, at, off=off, claims=claims
+                )
+            session = await self.session_of(configuration, caller, hints, at, first)
+            if hints.data_class is not None and noting and not hints.dry_run:
+                # What is refused was said, too.
+                note_said(self.sessions, session, at, data_class=hints.data_class)
         try:
             return await self._of(
                 beliefs, caller, hints, request, at, session=session, look=look, maker=maker
@@ -138,7 +140,7 @@ class Contexts:
         maker: Endpoint | None,
     ) -> CallContext | None:
         """Return what is settled of a call of which its session is known."""
-        if is_aside(hints, request):
+        if hints.is_agents and is_aside(hints, request):
             session = session.aside()
         if hints.profile:
             require_pinned(hints, request.model, beliefs.configuration.catalog.by_id)
@@ -148,7 +150,9 @@ class Contexts:
             self._settle, beliefs, caller, hints, request, at, guess=guess, look=look, maker=maker
         )
         context = await settle(session)
-        kept = await task_kept(self.draws, context) if context and maker is None else None
+        if context is None or maker is not None or not may_keep(context):
+            return context  # most often
+        kept = await task_kept(self.draws, context)
         if kept is None:
             return context
         try:
@@ -172,7 +176,7 @@ class Contexts:
         look: PromptLook | None,
         maker: Endpoint | None,
     ) -> CallContext | None:
-        configuration, app = beliefs.configuration, caller.app
+        configuration, app, off = beliefs.configuration, caller.app, self.keeper.off
         ruling = ruled(
             configuration,
             caller,
@@ -180,94 +184,103 @@ class Contexts:
             request.model,
             session.said,
             request.structure,
-            off=self.keeper.off,
+            off=off,
             guess=guess,
         )
-        task, standing, policy = ruling.task, ruling.standing, ruling.policy
-        routing = configuration.derive(Routings).of(ruling.asked, standing, request.dialect)
-        require_tools(policy, request.offered)
+        standing, policy = ruling.standing, ruling.policy
+        kind = beliefs.derive(CallKinds).of(ruling, request.dialect)
+        if policy.rules.tools:
+            require_tools(policy, request.offered)
         if policy.keeps_nothing:
             request = request.kept_nowhere()
-        release = f"{task.name}\x1f{routing.release}"
-        draw_key = release if routing.part is None else routing.part
-        unit = unit_of(
-            secrets=self.keeper.secrets.users.of_units,
-            app=app.name,
-            app_digest=app.digest,
-            user=None if hints.profile else caller.user(hints.user),
-            session=hints.session,
-            is_users=hints.is_users,
-            is_part=routing.part is not None,
-            looks_back=self._looks_back(at),
-            stateless=app.entry.unit is UnitKind.CALL or hints.profile,
-            now=at.epoch_s,
-            draw_key=draw_key,
-        )
+        unit = self._unit(caller, hints, kind, at)
         seed = unit.key or self.nonces.take()
-        route = self._share(routing, app, unit, seed, draw_key, at, session=session.episode)
+        routing = kind.routing
+        if off:
+            route = routing.off
+        elif app.entry.percent >= 100:
+            route = routing.within
+        else:
+            route = self._share(routing, app, unit, seed, kind.draw_key, at, session=session)
         if maker is not None:
             route = route_to(standing.strategy, maker)
         elif hints.profile:
             route = profile_route(standing.strategy, request.model, configuration.catalog)
         if route is None:
             return None
-        task_index = beliefs.row(app, task.name)
-        review_key = routing.choices if route.is_guarded else None
-        choices = beliefs.choices.get(review_key) if review_key else None
-        makers = await self.thoughts.makers_of(app.name, request.thoughts, configuration.catalog)
+        marks, makers = request.thoughts, NOBODY
+        if marks:
+            makers = await self.thoughts.makers_of(app.name, marks, configuration.catalog)
         translations = Translations(request, begun_at_s=at.epoch_s, makers=makers)
+        eligible = kind.eligible(
+            request,
+            translations,
+            self.health,
+            self.sizes,
+            at.monotonic_s,
+            at_s=at.epoch_s,
+            has_credential=bool(caller.credentials),
+        )
         spend_tag = tag_of(app, hints) if app.spend_tag is not None else NO_TAG
-        constraints = configuration.derive(Filter.of)
-        demand = demand_of(caller, request, policy, translations, lacking=constraints.lacking)
-        category = beliefs.category(app, task_index)
-        most = None if demand.max_tokens is None else demand.max_tokens * request.n_answers
-        size = CallSize(demand.text_bytes, most, self.sizes, at.epoch_s)
-        eligible = constraints.apply(
-            demand, self.health, self.sizes, at.monotonic_s, at_s=at.epoch_s
-        )
-        eligible = within_limits(
-            eligible, ruling.usual, standing, policy.rules, beliefs, category, size
-        )
         claims = self.claims_of(configuration, caller, hints, spend_tag, at, standing=standing)
-        if claims and not self.keeper.off:
+        if claims and not off:
             endpoints = configuration.catalog.endpoints
             eligible = within_budgets(
                 eligible, claims, request, translations, endpoints, at_s=at.epoch_s
             )
-        ceilings = None if hints.profile else self.ceilings.of(app, at.store_ms / 1000)
-        context = CallContext(
-            caller=caller,
-            request=request,
-            hints=hints,
-            task=task,
-            role=None if hints.profile else ruling.asked.role.role,
-            standing=standing,
-            policy=policy,
-            task_index=task_index,
-            category=category,
-            strategy=standing.strategy,
-            route=with_law_in_force(
-                route, choices, task.name, task_index, beliefs, locked=routing.part is not None
-            ),
-            eligibility=eligible,
-            translations=translations,
-            unit=unit,
-            draw_key=draw_key,
-            release=release,
-            seed=seed,
-            beliefs=beliefs,
-            explore=may_explore(policy) and not (ceilings is not None and ceilings.why),
-            review_key=review_key,
-            choices=choices,
-            at=at,
-            session=session,
-            spend_tag=spend_tag,
-            claims=claims,
-            ceilings=ceilings,
+        ceilings = None
+        if app.ceilings is not None and not hints.profile:
+            ceilings = self.ceilings.of(app, at.store_ms / 1000)
+        routed = kind.on(route)
+        explores = kind.may_explore and not (ceilings is not None and ceilings.why)
+        context = CallContext(  # by position: to name each takes longer than all else here
+            caller,
+            request,
+            hints,
+            ruling.task,
+            None if hints.profile else ruling.asked.role.role,
+            standing,
+            policy,
+            kind.task_index,
+            kind.category,
+            standing.strategy,
+            routed.route,
+            eligible,
+            translations,
+            unit,
+            kind.draw_key,
+            kind.release,
+            seed,
+            beliefs,
+            explores,
+            routed.review_key,
+            routed.choices,
+            at,
+            session,
+            spend_tag,
+            claims,
+            ceilings,
             maker=maker,
             look=look,
         )
-        return with_price(context, self.prices, self.secret.at()) if context.claims else context
+        return with_price(context, self.prices, self.secret.at()) if claims else context
+
+    def _unit(self, caller: Caller, hints: Hints, kind: SettledKind, at: Moment) -> Unit:
+        app, secrets = caller.app, self.keeper.secrets.users.of_units
+        user = None if hints.profile else caller.user(hints.user)
+        return self._units.of(
+            secrets=secrets,
+            app=app.name,
+            app_digest=app.digest,
+            user=user,
+            session=hints.session,
+            stateless=hints.profile or app.entry.unit is UnitKind.CALL,
+            now=at.epoch_s,
+            draw_key=kind.draw_key,
+            is_users=hints.is_users,
+            is_part=kind.is_part,
+            looks_back=self._looks_back(at),
+        )
 
     async def under(self, context: CallContext, spent: Claims) -> CallContext | None:
         """Return what is settled of a call anew, by what these budgets say instead of it.
@@ -345,10 +358,9 @@ class Contexts:
         secrets, session = self.keeper.secrets.users.of_units, hints.session
         if hints.is_users:
             session = f"{caller.user(hints.user)}\x1f{session}"
-        now = at.epoch_s
-        return await self.sessions.of(
-            configuration, secrets, caller.app, session, now=now, first=first
-        )
+        of, now = (configuration, secrets, caller.app, session), at.epoch_s
+        known = self.sessions.known(*of, now=now, first=first)
+        return known or await self.sessions.of(*of, now=now, first=first)
 
     def _looks_back(self, at: Moment) -> bool:
         """Return whether a session may go on that a version before this process's began."""
@@ -370,22 +382,17 @@ class Contexts:
         draw_key: str,
         at: Moment,
         *,
-        session: int,
+        session: CallSession,
     ) -> Route | None:
         """Return how the unit is routed: the app's percentage of sessions, or of slots, is drawn.
 
         Args:
-            session: digest of the session, which is within as a whole, in all its tasks and roles,
-                or not at all; 0: there is none.
+            session: which is within as a whole, in all its tasks and roles, or not at all.
         """
-        if self.keeper.off:
-            return routing.off
         percent = app.entry.percent
-        if percent >= 100:
-            return routing.within
         began_ms = self.draws.began_ms(unit, now=at.epoch_s)
         secret, seed = self.secret.at(began_ms), unit.seed(began_ms) or seed
-        if session:
-            seed, draw_key = session.to_bytes(8, "little"), ""
+        if session.episode:
+            seed, draw_key = session.episode.to_bytes(8, "little"), ""
         is_within = uniforms(secret, seed, draw_key).share * 100 < percent
         return routing.within if is_within else routing.beyond

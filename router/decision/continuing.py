@@ -33,7 +33,7 @@ async def task_kept(draws: Draws, context: CallContext) -> str | None:
     Args:
         context: of the call by itself.
     """
-    said = context.request.earlier() if _may_keep(context) else None
+    said = context.request.earlier() if may_keep(context) else None
     if said is None:
         return None
     unit, now, app = context.unit, context.at.epoch_s, context.caller.app.digest
@@ -65,7 +65,7 @@ async def may_go_on(draws: Draws, context: CallContext, forgotten: Mapping[bytes
 
 def note_task(draws: Draws, context: CallContext) -> None:
     """Have the next call of this conversation find which task this one is of."""
-    said = context.request.conversation() if _may_keep(context) else ()
+    said = context.request.conversation() if may_keep(context) else ()
     if said:
         app, now = context.caller.app.digest, context.at.epoch_s
         task, at_ms = digest8("task", context.task.name), context.at.store_ms
@@ -73,7 +73,7 @@ def note_task(draws: Draws, context: CallContext) -> None:
         draws.note_conversation(key, StoredDraw(task, 1.0, at_ms, 0, Step.SAMPLE), now=now)
 
 
-def _may_keep(context: CallContext) -> bool:
+def may_keep(context: CallContext) -> bool:
     """Return whether the task of a call is its own by a structure that a later one may not have."""
     task, unit = context.task, context.unit
     is_own = task.of_session is not None or task.found_by is FoundBy.SESSION

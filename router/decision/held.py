@@ -66,8 +66,11 @@ def goes_by_conversation(draws: Draws, context: CallContext) -> bool:
 
 def note_conversation(draws: Draws, context: CallContext, given: StoredDraw) -> None:
     """Have the next call of this conversation find what this one goes by."""
-    said, unit = context.request.conversation(), context.unit
-    if said and unit.key is not None and not unit.is_session:
+    unit = context.unit
+    if unit.key is None or unit.is_session:
+        return
+    said = context.request.conversation()
+    if said:
         app = context.caller.app.digest
         key = conversation(app, said, context.draw_key, user=unit.user)
         draws.note_conversation(key, given, now=context.at.epoch_s)

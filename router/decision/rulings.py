@@ -9,7 +9,6 @@ enter nowhere.
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import TypeVar
 
 from msgspec import structs
 
@@ -17,16 +16,16 @@ from router.config.compiled import Configuration
 from router.config.rules import NOTHING
 from router.decision.ruling import Guess, ReadStructure, Ruling, work_out
 from router.decision.said import SessionSaid
-from router.dialects.request import Structure
+from router.dialects.request import PLAIN, Structure
 from router.policy.callers import Caller
 from router.policy.hints import Hints
 from router.policy.tasks import FoundBy
 
 MAX_KINDS = 4096
-"""Of calls, and of the structures of one kind of call."""
+MAX_STRUCTURES = 256
+"""Of one kind of call."""
 MAX_NAMES = 1024
 """Characters that callers make up, in one kind of call: who says more is not remembered."""
-V = TypeVar("V")
 _Kind = tuple[object, ...]
 
 
@@ -68,7 +67,7 @@ class Rulings:
 
     def __init__(self, configuration: Configuration) -> None:
         self._configuration = configuration
-        self._known: dict[_Kind, Ruling | dict[_Kind, Ruling]] = {}
+        self._known: dict[_Kind, Ruling | _ByStructure] = {}
 
     def of(
         self,
@@ -104,38 +103,74 @@ class Rulings:
         )
         found = self._known.get(kind)
         if isinstance(found, Ruling):
-            return found  # most often
+            return found
+        if found is None:
+            return self._first(kind, caller, hints, model, session, read, off=off)
+        structure = read(read_system=self._configuration.reads_system)
+        if structure is PLAIN and found.plain is not None:
+            return found.plain  # most often
+        told = _told_apart(structure)
+        known = found.known.get(told)
+        if known is None:
+            once = _ReadOnce(read, structure)
+            known = work_out(self._configuration, caller, hints, model, session, once, off=off)
+            found.put(told, structure, known)
+        return known
+
+    def _first(
+        self,
+        kind: _Kind,
+        caller: Caller,
+        hints: Hints,
+        model: str,
+        session: SessionSaid,
+        read: ReadStructure,
+        *,
+        off: bool,
+    ) -> Ruling:
+        """Return what holds for the first call of a kind, and remember it.
+
+        Whether a rule looks at the structure is the same for all calls of a kind.
+        """
         once = _ReadOnce(read)
-        structure = None
-        if found is not None:
-            structure = _told_apart(once(read_system=self._configuration.reads_system))
-            known = found.get(structure)
-            if known is not None:
-                return known
         ruling = work_out(self._configuration, caller, hints, model, session, once, off=off)
-        if len(model) + len(hints.task or "") + len(hints.complexity or "") <= MAX_NAMES:
-            self._remember(kind, once.structure, ruling)
+        if len(model) + len(hints.task or "") + len(hints.complexity or "") > MAX_NAMES:
+            return ruling
+        found: Ruling | _ByStructure = ruling
+        if once.structure is not None:
+            found = _ByStructure()
+            found.put(_told_apart(once.structure), once.structure, ruling)
+        if len(self._known) >= MAX_KINDS:
+            self._known.clear()
+        self._known[kind] = found
         return ruling
 
-    def _remember(self, kind: _Kind, structure: Structure | None, ruling: Ruling) -> None:
-        """Remember what holds; whether a rule looks at the structure is the kind's as well."""
-        if structure is None:
-            _put(self._known, kind, ruling)
-            return
-        found = self._known.get(kind)
-        if not isinstance(found, dict):
-            found = {}
-            _put(self._known, kind, found)
+
+class _ByStructure:
+    """What holds for calls of one kind, by their structure."""
+
+    __slots__ = ("known", "plain")
+
+    def __init__(self) -> None:
+        self.known: dict[_Kind, Ruling] = {}
+        self.plain: Ruling | None = None  # of a call without any of what rules look at
+
+    def put(self, told: _Kind, structure: Structure, ruling: Ruling) -> None:
+        """Remember what holds for a structure."""
+        if structure is PLAIN:
+            self.plain = ruling
         if sum(map(len, structure.tools)) <= MAX_NAMES:
-            _put(found, _told_apart(structure), ruling)
+            if len(self.known) >= MAX_STRUCTURES:
+                self.known.clear()
+            self.known[told] = ruling
 
 
 class _ReadOnce:
     """Reads the structure of a request when it is asked for, and once."""
 
-    def __init__(self, read: ReadStructure) -> None:
+    def __init__(self, read: ReadStructure, structure: Structure | None = None) -> None:
         self._read = read
-        self.structure: Structure | None = None
+        self.structure = structure
 
     def __call__(self, *, read_system: bool) -> Structure:
         if self.structure is None:
@@ -150,9 +185,3 @@ def _told_apart(structure: Structure) -> _Kind:
         said = structure.system.encode(errors="surrogatepass")
         told = blake2b(said, digest_size=16).digest()
     return (structure.tools, structure.groups, structure.has_schema, structure.has_image, told)
-
-
-def _put(known: dict[_Kind, V], kind: _Kind, value: V) -> None:
-    if len(known) >= MAX_KINDS:
-        known.clear()
-    known[kind] = value

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec import structs
 
@@ -68,7 +68,8 @@ class Sessions:
         self._line = StoreLine(address, self._late)
         self._has_room = has_room
         self._secrets: UnitSecrets | None = None
-        self._keys: dict[int, bytes] = {}  # by app and id, of which no name is kept
+        # Key and episode by app and id, of which no name is kept.
+        self._keys: dict[int, tuple[bytes, int]] = {}
         self._polling: asyncio.Task[None] | None = None
         self._told: dict[bytes, float] = {}  # of late: sessions, and when a class rose
         self.on_ended: Callable[[bytes], None] = lambda key: None
@@ -117,23 +118,42 @@ class Sessions:
             now: epoch seconds.
             first: what is settled if no call came before; None where nothing hangs on that.
         """
+        known = self.known(configuration, secrets, app, session, now=now, first=first)
+        if known is not None:
+            return known
+        places = session_keys(secrets, app.digest, session, now=now)
+        key, episode = self._note_key(app, session, places[0])
+        text, waited_s = self._get(key, now, first), 0.0
+        is_first, opened = False, None
+        if text is None:
+            asked_at = time.monotonic()
+            text, is_first, opened = await self._ask(places, now, first)
+            waited_s = time.monotonic() - asked_at
+        said = configuration.derive(SessionKinds).of(text)
+        return CallSession(key, said, waited_s, episode, is_first, first is not None, opened=opened)
+
+    def known(
+        self,
+        configuration: Configuration,
+        secrets: UnitSecrets,
+        app: App,
+        session: str,
+        *,
+        now: float,
+        first: FirstCall | None = None,
+    ) -> CallSession | None:
+        """Return what `of` does, where the store need not be asked; else None."""
         if secrets is not self._secrets:
             self._secrets, self._keys = secrets, {}
-        name = hash((app.digest, session))
-        key, waited_s = self._keys.get(name), 0.0
-        is_first, opened = False, None
-        text = self._get(key, now, first) if key is not None else None
-        if key is None or text is None:
-            places = session_keys(secrets, app.digest, session, now=now)
-            key = self._note_key(name, places[0])
-            text = self._get(key, now, first)
-            if text is None:
-                asked_at = time.monotonic()
-                text, is_first, opened = await self._ask(places, now, first)
-                waited_s = time.monotonic() - asked_at
+        found = self._keys.get(hash((app.digest, session)))
+        if found is None:
+            return None
+        key, episode = found
+        text = self._get(key, now, first)
+        if text is None:
+            return None
         said = configuration.derive(SessionKinds).of(text)
-        episode = episode_digest(app.name, session)
-        return CallSession(key, said, waited_s, episode, is_first, first is not None, opened=opened)
+        return CallSession(key, said, 0.0, episode, False, first is not None)
 
     def note(
         self,
@@ -168,11 +188,11 @@ class Sessions:
                 self._late.put(late_notes.telling(*head))
             self._line.wake()
 
-    def _note_key(self, name: int, key: bytes) -> bytes:
+    def _note_key(self, app: App, session: str, key: bytes) -> tuple[bytes, int]:
         if len(self._keys) >= MAX_KEYS:
             self._keys.clear()
-        self._keys[name] = key
-        return key
+        found = self._keys[hash((app.digest, session))] = key, episode_digest(app.name, session)
+        return found
 
     def _get(self, key: bytes, now: float, first: FirstCall | None) -> bytes | None:
         """Return what is known here of a session that goes on; None where the store is to say."""
@@ -299,7 +319,7 @@ class Sessions:
                 if began_at - heard_at > session_notes.TOLD_MS / 2000:
                     self._told_since = began_at  # of what was told meanwhile some is gone
                 heard_at = began_at
-                self._take(dict(_pairs(reply)))
+                self._take(dict(session_notes.pairs_in(reply)))
             await asyncio.sleep(POLL_S)
 
     def _take(self, told: dict[bytes, float]) -> None:
@@ -374,11 +394,3 @@ def _text(said: SessionNote | None) -> bytes:
     if said is None:
         return b""
     return BETWEEN.join((said.task, *said.classes)).encode()
-
-
-def _pairs(reply: Sequence[object]) -> Iterator[tuple[bytes, float]]:
-    """Yield members and scores; a client of a later protocol has them in pairs already."""
-    flat = [x for one in reply for x in (one if isinstance(one, list | tuple) else (one,))]
-    for key, score in zip(flat[::2], flat[1::2], strict=True):
-        if isinstance(key, bytes) and isinstance(score, bytes | float | int):
-            yield key, float(score)

@@ -167,7 +167,9 @@ class Passing:
         """
         configuration, made = beliefs.configuration, request.continued
         to: Maker | None = None
-        maker = await self._maker_of_items(beliefs, caller, request)
+        maker: Maker | None = None
+        if request.references:
+            maker = await self._maker_of_items(beliefs, caller, request)
         if made is not None:
             maker = await self._maker(beliefs, caller, made, in_body=True)
         if maker is not None:

@@ -138,20 +138,20 @@ class Filter:
             at_s: the same time in epoch seconds.
         """
         static = self._static(demand, at_s)
-        shut = self._under_maintenance(at_s) if self._kept_up else self._shut
-        tokens = demand.text_bytes / sizes.least + (demand.max_tokens or 0)
-        unusual = (
-            health.troubled
-            or shut
-            or demand.dialect in self._translated
-            or demand.keeps_nothing
-            or demand.translations.thoughts.have_makers
-            or self._any_in_flight
-            or (self._least_context is not None and tokens > self._least_context)
-            or (self._any_output_limit and demand.max_tokens)
-        )
-        if not unusual:
+        if not (
+            demand.keeps_nothing
+            or demand.translations.have_makers
+            or self.is_unusual(
+                demand.dialect,
+                demand.text_bytes,
+                demand.max_tokens,
+                health=health,
+                sizes=sizes,
+                at_s=at_s,
+            )
+        ):
             return static
+        shut = self._under_maintenance(at_s)
         untranslated = self._untranslated(demand, static)
         keeping = self._keeping(demand, static, at_s) if demand.keeps_nothing else {}
         reasons = tuple(
@@ -171,13 +171,45 @@ class Filter:
             static.details | keeping | untranslated,
         )
 
+    def is_unusual(
+        self,
+        dialect: Dialect,
+        text_bytes: int,
+        max_tokens: int | None,
+        *,
+        health: Health,
+        sizes: TokenSizes,
+        at_s: float,
+    ) -> bool:
+        """Return whether more decides than the kind of call: how long it is, or how all do.
+
+        What it keeps, and whose thoughts it carries, is for who asks to look at.
+        """
+        if (
+            health.troubled
+            or self._any_in_flight
+            or (self._translated and dialect in self._translated)
+            or (self._any_output_limit and max_tokens)
+            or (self._kept_up and self._under_maintenance(at_s))
+        ):
+            return True
+        if self._least_context is None:
+            return False
+        return text_bytes / sizes.least + (max_tokens or 0) > self._least_context
+
+    def lapsed(self, at_s: float) -> tuple[int, ...]:
+        """Return the arms whose agreement has ended: they may have another kind of data since."""
+        if not self._agreed:
+            return ()  # most often
+        return tuple(e.index for e in self._agreed if e.terms.has_lapsed(at_s))
+
     def _untranslated(self, demand: Demand, static: Eligibility) -> dict[int, str]:
         """Return by arm what of a call cannot be said to whom it might be sent.
 
         Where the caller names it, that is also who lacks a capability.
         """
         translations = demand.translations
-        have_makers = translations.thoughts.have_makers
+        have_makers = translations.have_makers
         if demand.dialect not in self._translated and not have_makers:
             return {}
         out = {}
@@ -202,6 +234,8 @@ class Filter:
 
     def _under_maintenance(self, at_s: float) -> frozenset[int]:
         """Return the arms that are under maintenance; windows begin and end with a minute."""
+        if not self._kept_up:
+            return self._shut  # most often
         minute = int(at_s // 60)
         if minute != self._minute:
             shut = (e for e in self._kept_up if any(w.holds(at_s) for w in e.windows))
@@ -209,9 +243,8 @@ class Filter:
         return self._shut
 
     def _static(self, demand: Demand, at_s: float) -> Eligibility:
-        lapsed = [e.index for e in self._agreed if e.terms.has_lapsed(at_s)]
         key = (
-            tuple(lapsed),
+            self.lapsed(at_s),
             demand.dialect,
             demand.needs & self.lacking,  # what nobody lacks tells no two kinds apart
             demand.rules,

@@ -27,10 +27,11 @@ class Translations:
         "_begun_at_s",
         "_dialect",
         "_left_out",
+        "_makers",
         "_prompt",
         "_request",
+        "_thoughts",
         "_written",
-        "thoughts",
     )
 
     def __init__(
@@ -46,7 +47,8 @@ class Translations:
             begun_at_s: epoch seconds, for answers that must say when they were made.
             makers: by mark: who made the thoughts that it carries, as far as that is known.
         """
-        self.thoughts = CarriedThoughts(request, makers)
+        self._makers = makers
+        self._thoughts: CarriedThoughts | None = None  # nobody asked for them yet
         self._dialect = request.dialect
         self._request: CallRequest | None = request
         self._begun_at_s = begun_at_s
@@ -54,10 +56,23 @@ class Translations:
         self._written: dict[Way, Written | Untranslatable] = {}
         self._left_out: dict[Way, list[str]] = {}
 
+    @property
+    def have_makers(self) -> bool:
+        """Whether it carries thoughts of which it is known who made them."""
+        return bool(self._makers)
+
+    @property
+    def thoughts(self) -> CarriedThoughts:
+        """The thoughts that it carries."""
+        if self._thoughts is None:
+            assert self._request is not None  # asked before an attempt is begun
+            self._thoughts = CarriedThoughts(self._request, self._makers)
+        return self._thoughts
+
     def refusal(self, endpoint: Endpoint) -> str | None:
         """Return what of the call cannot be said to an endpoint; None: all can be."""
         if not self._is_needed(endpoint):
-            return self.thoughts.refusal(endpoint)
+            return self.thoughts.refusal(endpoint) if self._makers else None
         found = self._of(endpoint)
         return str(found)[:LONGEST_REASON] if isinstance(found, Untranslatable) else None
 
@@ -81,7 +96,7 @@ class Translations:
         """Return the names of fields that an endpoint is not told of."""
         if self._is_needed(endpoint):
             return self._left_out.get(self._way(endpoint), [])
-        return [THINKING] if self.thoughts.foreign(endpoint) else []
+        return [THINKING] if self._makers and self.thoughts.foreign(endpoint) else []
 
     def outgoing(self, endpoint: Endpoint) -> Outgoing:
         """Return the call as an endpoint gets it.
@@ -91,7 +106,7 @@ class Translations:
         """
         assert self._request is not None  # until it was let go, no attempt is begun
         if not self._is_needed(endpoint):
-            return self.thoughts.outgoing(endpoint)
+            return self.thoughts.outgoing(endpoint) if self._makers else self._request
         found = self._of(endpoint)
         if isinstance(found, Untranslatable):
             raise found
@@ -102,9 +117,10 @@ class Translations:
 
     def let_go(self) -> None:
         """Forget all but what is told of it: an explanation outlives its call's body."""
+        if self._makers:
+            self.thoughts.let_go()
         self._request = self._prompt = None
         self._written.clear()
-        self.thoughts.let_go()
 
     def _is_needed(self, endpoint: Endpoint) -> bool:
         return self._dialect not in endpoint.dialects and self._dialect in endpoint.translated

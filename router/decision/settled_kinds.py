@@ -1,0 +1,183 @@
+"""What is settled of all calls of one kind by one snapshot: worked out for the first of them.
+
+A kind is what one ruling holds for, in one dialect. All of it follows from the configuration and
+the beliefs, and goes with these; who the unit is, how endpoints are doing, how long the call is,
+and what its budgets have left are looked at call by call.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from router.beliefs.beliefs import Beliefs
+from router.beliefs.choices import Choices
+from router.beliefs.kept import ReviewKey
+from router.config.compiled import Configuration
+from router.decision.context import Routing, Routings, with_law_in_force
+from router.decision.limiting import CallSize, within_limits
+from router.decision.ruling import Ruling
+from router.dialects.request import CallRequest
+from router.endpoints.capabilities import Needs
+from router.endpoints.entries import Dialect
+from router.endpoints.health import Health
+from router.endpoints.token_sizes import TokenSizes
+from router.policy.constraints import Demand, Eligibility, Filter
+from router.policy.exploring import may_explore
+from router.policy.route import Route
+from router.translation.translations import Translations
+
+MAX_KINDS = 4096
+MAX_ELIGIBLE = 256
+"""Of one kind: needs of calls that some endpoint does not meet, and agreements that ended."""
+
+
+class RoutedKind(Struct, frozen=True, eq=False):
+    """A kind of call on one route."""
+
+    asked: Route
+    route: Route  # the same under the law in force
+    review_key: ReviewKey | None  # None where no choices apply
+    choices: Choices | None
+
+
+class CallKinds:
+    """The kinds of calls that came under one snapshot."""
+
+    def __init__(self, beliefs: Beliefs) -> None:
+        self._beliefs = beliefs
+        self._known: dict[tuple[object, int], SettledKind] = {}
+
+    def of(self, ruling: Ruling, dialect: Dialect) -> SettledKind:
+        """Return the kind of a call."""
+        key = (ruling.mark, id(dialect))  # which is one object; its hash is slow
+        found = self._known.get(key)
+        if found is None:
+            if len(self._known) >= MAX_KINDS:
+                self._known.clear()
+            found = self._known[key] = SettledKind(self._beliefs, ruling, dialect)
+        return found
+
+
+class SettledKind:
+    """One kind of calls, under one snapshot."""
+
+    __slots__ = (
+        "_beliefs",
+        "_caps_cost",
+        "_constraints",
+        "_eligible",
+        "_routed",
+        "_ruling",
+        "category",
+        "draw_key",
+        "is_part",
+        "keeps_nothing",
+        "may_explore",
+        "release",
+        "routing",
+        "task_index",
+    )
+
+    def __init__(self, beliefs: Beliefs, ruling: Ruling, dialect: Dialect) -> None:
+        configuration: Configuration = beliefs.configuration
+        app, task = ruling.standing.app, ruling.task.name
+        self._beliefs = beliefs
+        self._ruling = ruling
+        self._constraints = configuration.derive(Filter.of)
+        self._routed: list[RoutedKind] = []
+        self._eligible: dict[tuple[object, ...], Eligibility] = {}
+        self.routing: Routing = configuration.derive(Routings).of(
+            ruling.asked, ruling.standing, dialect
+        )
+        self.release = f"{task}\x1f{self.routing.release}"
+        self.is_part = self.routing.part is not None
+        self.draw_key = self.release if self.routing.part is None else self.routing.part
+        self.task_index = beliefs.row(app, task)
+        self.category = beliefs.category(app, self.task_index)
+        self.may_explore = may_explore(ruling.policy)
+        self.keeps_nothing = ruling.policy.keeps_nothing
+        self._caps_cost = ruling.policy.rules.cost_usd is not None
+
+    def on(self, route: Route) -> RoutedKind:
+        """Return it on a route: one of its routing's, or one that a single call has."""
+        for known in self._routed:
+            if known.asked is route:
+                return known
+        review_key = self.routing.choices if route.is_guarded else None
+        choices = self._beliefs.choices.get(review_key) if review_key else None
+        name, index, beliefs = self._ruling.task.name, self.task_index, self._beliefs
+        law = with_law_in_force(route, choices, name, index, beliefs, locked=self.is_part)
+        found = RoutedKind(route, law, review_key, choices)
+        routing = self.routing
+        if any(route is one for one in (routing.within, routing.beyond, routing.off)):
+            self._routed.append(found)
+        return found
+
+    def eligible(
+        self,
+        request: CallRequest,
+        translations: Translations,
+        health: Health,
+        sizes: TokenSizes,
+        now: float,
+        *,
+        at_s: float,
+        has_credential: bool,
+    ) -> Eligibility:
+        """Return who may serve a call, by its needs, the rules, the limits, and how all are doing.
+
+        Args:
+            now: monotonic seconds.
+            at_s: the same time in epoch seconds.
+            has_credential: the caller has a key of its own that may go on.
+        """
+        constraints, keeps_nothing = self._constraints, self.keeps_nothing
+        needs, text_bytes, most = request.needs, request.text_bytes, request.output_limit
+        if constraints.lacking & Needs.PARALLEL_TOOLS and request.calls_together():
+            needs |= Needs.PARALLEL_TOOLS
+        key = None
+        if not (
+            self._caps_cost
+            or keeps_nothing
+            or translations.have_makers
+            or constraints.is_unusual(
+                request.dialect, text_bytes, most, health=health, sizes=sizes, at_s=at_s
+            )
+        ):
+            key = (needs & constraints.lacking, has_credential, constraints.lapsed(at_s))
+            known = self._eligible.get(key)
+            if known is not None:
+                return known  # most often
+        demand = Demand(
+            dialect=request.dialect,
+            needs=needs,
+            rules=self._ruling.policy.places,
+            has_credential=has_credential,
+            text_bytes=text_bytes,
+            max_tokens=most,
+            translations=translations,
+            keeps_nothing=keeps_nothing,
+        )
+        found = constraints.apply(demand, health, sizes, now, at_s=at_s)
+        found = self._within_limits(found, demand, request, sizes, at_s)
+        if key is not None:
+            if len(self._eligible) >= MAX_ELIGIBLE:
+                self._eligible.clear()
+            self._eligible[key] = found
+        return found
+
+    def _within_limits(
+        self,
+        eligible: Eligibility,
+        demand: Demand,
+        request: CallRequest,
+        sizes: TokenSizes,
+        at_s: float,
+    ) -> Eligibility:
+        ruling = self._ruling
+        most = None if demand.max_tokens is None else demand.max_tokens * request.n_answers
+        size = CallSize(demand.text_bytes, most, sizes, at_s)
+        rules, category = ruling.policy.rules, self.category
+        return within_limits(
+            eligible, ruling.usual, ruling.standing, rules, self._beliefs, category, size
+        )

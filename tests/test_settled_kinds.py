@@ -1,0 +1,235 @@
+"""What is remembered of kinds of calls changes whenever anything changes that it was made of.
+
+Calls and events come in any order, and after each the call is settled again with nothing
+remembered: both say the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from router.beliefs.beliefs import Beliefs
+from router.config.compiled import Configuration, compile_text
+from router.decision.context import CallContext, Moment
+from router.decision.units import KnownUnits
+from router.errors import RequestRejected
+from scripts.proofs.believed import rows_of
+from scripts.proofs.within import SentRequest, SidecarWithin
+from telemetry.events import Result
+
+BEGAN_S = datetime(2026, 3, 1, tzinfo=UTC).timestamp()
+DAY_S = 86_400.0
+
+
+def digest(key: str) -> str:
+    return f"sha256:{sha256(key.encode()).hexdigest()}"
+
+
+def compiled(state_dir: Path, **more: Any) -> Configuration:
+    """Three endpoints of which one's agreement ends; rules, roles, users, a hard limit."""
+    value = {
+        "server": {"state_dir": str(state_dir)},
+        "models": {"m": {"context_tokens": 1000}, "n": None},
+        "endpoints": [
+            {"id": "a", "model": "m", "base_url": "http://a.test/v1", "max_data_class": "internal"},
+            {
+                "id": "b",
+                "model": "m",
+                "base_url": "http://b.test/v1",
+                "max_data_class": "restricted",
+                "agreement": {"until": "2026-03-03"},
+            },
+            {
+                "id": "c",
+                "model": "n",
+                "base_url": "http://c.test/v1",
+                "max_data_class": "restricted",
+                "capabilities": {"tools": False},
+                "prices": {"input_usd_per_mtok": 1, "output_usd_per_mtok": 4},
+            },
+        ],
+        "tasks": {"code": {"match": {"tools": ["edit"]}}, "law": {"data_class": "confidential"}},
+        "roles": {"coder": {"tasks": ["code"]}},
+        "users": {"eva": {"data_class": "confidential"}},
+        "strategies": {
+            "plain": {"objective": "quality", "value_usd": 0.1, "incumbent": "none"},
+            "quick": {"objective": "fastest"},
+        },
+        "apps": {"web": {"mode": "route", "strategy": "plain", "keys": [digest("k")]}},
+    }
+    return compile_text(yaml.safe_dump({**value, **more}, sort_keys=False), file="test")
+
+
+class World:
+    """A sidecar whose clock, switch, breakers, beliefs and configuration change between calls."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self.state_dir = state_dir
+        self.now = Moment(BEGAN_S, 1000.0)
+        self.configuration = compiled(state_dir)
+        transport = httpx.MockTransport(lambda request: httpx.Response(500))
+        self.within = SidecarWithin(
+            self.configuration, state_dir, transport, clock=lambda: self.now
+        )
+        self.contexts = self.within.sidecar.routes._services.decider.contexts
+
+    @property
+    def beliefs(self) -> Beliefs:
+        return self.within.sidecar.keeper.current
+
+    def passes(self, seconds: float) -> None:
+        self.now = Moment(self.now.epoch_s + seconds, self.now.monotonic_s + seconds)
+
+    def fails(self, name: str) -> None:
+        health, at = self.contexts.health, self.now.monotonic_s
+        for _ in range(5):
+            health.begin(self.digest(name), at)
+            health.end(self.digest(name), Result.SERVER, at)
+
+    def recovers(self, name: str) -> None:
+        self.passes(20)
+        health, at = self.contexts.health, self.now.monotonic_s
+        health.begin(self.digest(name), at)
+        health.end(self.digest(name), Result.OK, at)
+        self.passes(20)
+
+    def digest(self, name: str) -> int:
+        return self.beliefs.configuration.catalog.by_id[name].digest
+
+    def learns(self, good: int) -> None:
+        seen = {"general": {name: {"labels": 60, "good": good} for name in "abc"}}
+        self.within.follow(self.configuration, rows_of(seen, self.configuration, self.now.epoch_s))
+
+    def reloads(self, **more: Any) -> None:
+        self.configuration = compiled(self.state_dir, **more)
+        self.within.follow(self.configuration)
+
+    def switches(self, *, off: bool) -> None:
+        switch = self.within.sidecar.keeper.switch
+        self.within.sidecar.keeper.switch = type(switch)(off=off)
+
+    def settled(self, headers: dict[str, str], body: bytes) -> tuple[object, ...]:
+        request = SentRequest("/v1/chat/completions", {"x-router-key": "k", **headers}, body)
+        try:
+            found = asyncio.run(self.within.settle(request)).found
+        except RequestRejected as error:
+            return (error.code,)
+        assert isinstance(found, CallContext)
+        return told(found)
+
+    @contextmanager
+    def remembering_nothing(self) -> Iterator[None]:
+        held = [self.beliefs._derived, self.beliefs.configuration._derived]
+        kept, units = [dict(one) for one in held], self.contexts._units
+        for one in held:
+            one.clear()
+        self.contexts._units = KnownUnits()
+        try:
+            yield
+        finally:
+            for one, before in zip(held, kept, strict=True):
+                one.clear()
+                one.update(before)
+            self.contexts._units = units
+
+
+def told(of: CallContext) -> tuple[object, ...]:
+    """All that is settled of a call, as far as it can be compared."""
+    eligible, route = of.eligibility, of.route
+    return (
+        of.task,
+        of.policy.rules,
+        of.policy.parts,
+        of.role and of.role.name,
+        of.strategy.name,
+        (route.law, route.first, route.groups, route.fallback, route.routed, route.listed),
+        (eligible.reasons, eligible.mask.tolist(), eligible.details, eligible.limits),
+        (of.task_index, of.category, of.draw_key, of.release, of.review_key),
+        of.unit,
+        of.explore,
+        of.choices is None,
+        of.session.said.task,
+        of.session.said.level,
+    )
+
+
+PLAIN = b'{"model":"auto","messages":[{"role":"user","content":"hi"}]}'
+BODIES = {
+    "plain": PLAIN,
+    "long": PLAIN.replace(b"hi", b"word " * 3000),
+    "tools": PLAIN[:-1] + b',"tools":[{"type":"function","function":{"name":"edit"}}]}',
+    "named": PLAIN.replace(b"auto", b"m"),
+    "limited": PLAIN[:-1] + b',"max_tokens":900}',
+}
+HEADERS = {
+    "x-router-session-id": ["one", "two"],
+    "x-router-user": ["eva", "someone"],
+    "x-router-task": ["law", "code"],
+    "x-router-role": ["coder"],
+    "x-router-strategy": ["quick"],
+    "x-router-data-class": ["restricted"],
+    "x-router-max-cost-usd": ["0.000001"],
+    "x-router-explore": ["0"],
+}
+FLOOR = {"floor": 0.8, "hard": True}
+HARD = {
+    "strategies": {
+        "plain": {
+            "objective": "quality",
+            "incumbent": "none",
+            "limits": {"quality": {"floor": 0.8, "hard": True}},
+        },
+        "quick": {"objective": "fastest"},
+    }
+}
+EVENTS = {
+    "breaker": lambda world: world.fails("a"),
+    "recovery": lambda world: world.recovers("a"),
+    "agreement": lambda world: world.passes(3 * DAY_S),
+    "minute": lambda world: world.passes(60),
+    "good": lambda world: world.learns(55),
+    "bad": lambda world: world.learns(5),
+    "off": lambda world: world.switches(off=True),
+    "on": lambda world: world.switches(off=False),
+    "stricter": lambda world: world.reloads(organisation={"data_class": "confidential"}),
+    "limited": lambda world: world.reloads(**HARD),
+    "back": lambda world: world.reloads(),
+}
+CALLS = st.tuples(
+    st.fixed_dictionaries({}, optional={k: st.sampled_from(v) for k, v in HEADERS.items()}),
+    st.sampled_from(sorted(BODIES)),
+)
+STEPS = st.lists(st.one_of(CALLS, st.sampled_from(sorted(EVENTS))), min_size=4, max_size=14)
+
+
+@pytest.fixture(scope="module")
+def state_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("settled")
+
+
+@settings(max_examples=12, phases=[Phase.generate])
+@given(STEPS)
+def test_what_is_remembered_is_what_is_settled_anew(state_dir: Path, steps: list[Any]) -> None:
+    world, calls = World(state_dir), []
+    for step in steps:
+        if isinstance(step, str):
+            EVENTS[step](world)
+        else:
+            calls.append(step)
+        for headers, body in calls[-3:]:
+            world.settled(headers, BODIES[body])  # what it says holds for its session from now on
+            found = world.settled(headers, BODIES[body])
+            with world.remembering_nothing():
+                assert world.settled(headers, BODIES[body]) == found
