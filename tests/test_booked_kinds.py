@@ -101,7 +101,11 @@ def variants(decided: Decision) -> list[Decision]:
             structs.replace(context, caller=structs.replace(context.caller, app=each))
             for each in (other, listening, raters)
         ),
-        structs.replace(context, task=structs.replace(context.task, name="code")),
+        structs.replace(
+            context,
+            task=structs.replace(context.task, name="code"),
+            task_index=configuration.task_index["code"],
+        ),
         structs.replace(context, task=structs.replace(context.task, found_by=FoundBy.RULE)),
         structs.replace(context, category=1),
         structs.replace(context, release="another"),
@@ -166,6 +170,25 @@ def test_what_a_kind_depends_on_changes_it(decided: Decision) -> None:
                     assert found == token_kind(alone, each, executed)
                     told = decision_headers(each, "d-1", executed, kind)
                     assert told == decision_headers(each, "d-1", executed, alone)
+
+
+def test_what_a_kind_depends_on_changes_its_explanation(
+    sidecar: Sidecar, decided: Decision
+) -> None:
+    log = sidecar.app.decisions
+    context = decided.context
+    others = replace(context.beliefs, version=context.beliefs.version + 1, choices={})
+
+    found = set()
+    for _ in range(2):
+        for seen in (context.beliefs, others):
+            for one in variants(decided):
+                each = structs.replace(one, context=structs.replace(one.context, beliefs=seen))
+                kept = log._kept(each)
+                assert kept == log._work_out(each)
+                found.add(kept.digests)
+
+    assert len(found) > 15
 
 
 def test_decisions_of_one_kind_share_what_was_worked_out(decided: Decision) -> None:

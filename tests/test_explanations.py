@@ -141,9 +141,13 @@ def test_nothing_of_prompts_users_or_sessions_is_kept(sidecar: Sidecar) -> None:
     assert CANARY.encode() not in kept + unpacked
 
 
-def test_a_damaged_file_is_put_aside_and_calls_go_on(sidecar: Sidecar) -> None:
+@pytest.mark.parametrize("is_open", [False, True])
+def test_a_damaged_file_is_put_aside_and_calls_go_on(sidecar: Sidecar, is_open: bool) -> None:
+    """Where it was open then, what it had may be written over the damage instead."""
     explained(sidecar, sidecar.chat("auto"))
     (path,) = files(sidecar)
+    if not is_open:
+        sidecar.app.decisions.files.close()
     for name in (f"{path.name}-wal", f"{path.name}-shm"):
         path.with_name(name).unlink(missing_ok=True)
     path.write_bytes(b"no database at all" * 1000)
@@ -152,7 +156,21 @@ def test_a_damaged_file_is_put_aside_and_calls_go_on(sidecar: Sidecar) -> None:
     found = explained(sidecar, sidecar.chat("auto", headers=headers))
 
     assert found["draw"] is not None
-    assert path.with_name(f"{path.name}.damaged").exists()
+    assert is_open or path.with_name(f"{path.name}.damaged").exists()
+
+
+def test_a_piece_that_is_written_to_is_whole_in_its_one_file_soon_after(
+    sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("router.explain.files.OPEN_S", 0.5)
+    answer = sidecar.chat("auto")
+    explained(sidecar, answer)
+    (path,) = files(sidecar)
+
+    assert sidecar.app.decisions.files.is_open
+    sidecar.until(lambda: not sidecar.app.decisions.files.is_open)
+    assert not path.with_name(f"{path.name}-wal").exists()
+    assert explained(sidecar, answer)["drawn"] in ("a", "b")
 
 
 def test_a_directory_that_cannot_be_written_costs_no_call(

@@ -9,6 +9,7 @@ No prompt, no answer, no user and no session is named: nothing that the token do
 
 from __future__ import annotations
 
+import zlib
 from hashlib import blake2b
 from itertools import islice
 from typing import Any
@@ -36,7 +37,7 @@ from router.explain.rows import (
 )
 
 Part = tuple[bytes, bytes]
-"""Digest of the text, and the text."""
+"""Digest of the text, and the text, compressed."""
 MOST_NEXT = 8
 """Fallbacks that are named; no call has more attempts."""
 
@@ -49,7 +50,7 @@ def text_of(value: Any) -> bytes:
 def packed(value: Any) -> Part:
     """Return a part as it is kept; equal numbers have one digest."""
     text = text_of(value)
-    return blake2b(text, digest_size=DIGEST_BYTES).digest(), text
+    return blake2b(text, digest_size=DIGEST_BYTES).digest(), zlib.compress(text)
 
 
 def row_of(
@@ -61,7 +62,7 @@ def row_of(
         frame, draw: digests of its parts; of `draw` empty where it has none of its own.
         parts: of all that these name.
     """
-    held = decision.held
+    held, context = decision.held, decision.context
     return DecisionRow(
         decision.nonce[:NONCE_BYTES],
         decision.decided_at_ms,
@@ -69,11 +70,12 @@ def row_of(
         unit_of(decision),
         draw,
         decision.plan.propensity,
-        decision.context.beliefs.version,
+        context.beliefs.version,
         held.decided_at_ms if held is not None else 0,
         held.version if held is not None else 0,
-        session=session_of(decision),
-        parts=parts,
+        False,
+        session_of(decision),
+        parts,
     )
 
 

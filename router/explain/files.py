@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -23,13 +24,16 @@ import structlog
 
 from router.explain.earlier import BEGINS, EarlierBatch
 from router.explain.kept import KeptBatch, PackedBatch, Parts
-from router.explain.rows import DecisionRow, holds, pack
+from router.explain.rows import DecisionRow, RowPacking, by_second, holds
 
 log = structlog.get_logger()
 
 PIECES = 32
 """Of so many the bound is made: about that share of it is deleted at once."""
 LEAST_PIECE_BYTES = 1 << 16
+OPEN_S = 5.0
+"""A piece that is written to stays open for so long: to open and close one costs as much as some
+hundred decisions."""
 BUSY_S = 0.5
 """One writer waits so long for another's batch; then its own is tried again later."""
 EXTRA_DAYS = 1
@@ -46,7 +50,7 @@ create table if not exists part (digest blob primary key, body blob) without row
 
 
 class DecisionFiles:
-    """The pieces in one directory."""
+    """The pieces in one directory. One thread at a time writes; any may read."""
 
     name = "files"
 
@@ -55,12 +59,15 @@ class DecisionFiles:
         self._days, self._max_bytes = days, max_bytes
         self._told = False  # that there are too many
         self._piece_bytes = max(max_bytes // PIECES, LEAST_PIECE_BYTES)
+        self._open: _OpenPiece | None = None  # what was written to last
+        self.packing = RowPacking()
 
     def write(self, rows: list[DecisionRow], parts: Mapping[bytes, bytes]) -> None:
         """Write rows down; one that is written twice is found all the same.
 
         Args:
             parts: text, compressed, of every digest that they name.
+
         Raises:
             sqlite3.Error, OSError: locked, full, or not ours to write; some may be written.
         """
@@ -70,9 +77,45 @@ class DecisionFiles:
             by_day.setdefault(day_of(row.decided_at_ms), []).append(row)
         for day, those in sorted(by_day.items()):
             path, is_new = self._piece(day)
-            _write(path, those, parts)
+            self._write(path, those, parts)
             if is_new:
                 self.prune()
+
+    def _write(self, path: Path, rows: list[DecisionRow], parts: Mapping[bytes, bytes]) -> None:
+        named = {digest for row in rows for digest in row.parts}
+        shared = [(digest, parts[digest]) for digest in named]
+        batches = [(second, self.packing.of(those)) for second, those in by_second(rows)]
+        piece = self._open
+        if piece is not None and (piece.path != path or not piece.is_ours()):
+            self.close()
+        if self._open is None:
+            self._open = _opened_to_write(path)
+        piece = self._open
+        try:
+            piece.insert(batches, shared)
+        except sqlite3.DatabaseError as error:
+            self.close()
+            if isinstance(error, sqlite3.OperationalError):
+                raise  # the file itself may be sound
+            _put_aside(path, piece.inode)
+            self._open = _opened_to_write(path)
+            self._open.insert(batches, shared)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a piece stays open: `rest` is to be called soon."""
+        return self._open is not None
+
+    def rest(self) -> None:
+        """Close a piece that was open for long, so that all of it lies in its one file."""
+        if self._open is not None and time.monotonic() >= self._open.until:
+            self.close()
+
+    def close(self) -> None:
+        """Close what is open."""
+        piece, self._open = self._open, None
+        if piece is not None:
+            piece.database.close()
 
     def near(self, decided_at_ms: int) -> Iterator[list[KeptBatch]]:
         """Yield the batches of a decision's second.
@@ -183,31 +226,51 @@ def _opened(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(uri, uri=True, timeout=BUSY_S)
 
 
-def _write(path: Path, rows: list[DecisionRow], parts: Mapping[bytes, bytes]) -> None:
+class _OpenPiece:
+    """A piece that decisions are written to, and how its file looked when that was done last."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.database = _connect(path)
+        self.until = time.monotonic() + OPEN_S
+        self.inode = _inode(path)
+        self._seen = _look(path)
+
+    def is_ours(self) -> bool:
+        """Return whether nobody else changed the file: then what is known of it holds."""
+        return self._seen is not None and self._seen == _look(self.path)
+
+    def insert(self, batches: list[tuple[int, bytes]], parts: list[tuple[bytes, bytes]]) -> None:
+        """Write batches by second, and the parts that they name, all or none."""
+        with self.database as database:
+            database.executemany("insert or ignore into part values (?, ?)", parts)
+            database.executemany("insert into batch values (?, ?)", batches)
+        self._seen = _look(self.path)
+
+
+def _opened_to_write(path: Path) -> _OpenPiece:
+    """Return a piece to write to; one that is damaged makes way for a new one."""
     seen = _inode(path)
     try:
-        _insert(path, rows, parts)
+        return _OpenPiece(path)
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.OperationalError):
             raise  # the file itself may be sound
         _put_aside(path, seen)
-        _insert(path, rows, parts)
+        return _OpenPiece(path)
 
 
-def _insert(path: Path, rows: list[DecisionRow], parts: Mapping[bytes, bytes]) -> None:
-    named = {digest for row in rows for digest in row.parts}
-    by_second: dict[int, list[DecisionRow]] = {}
-    for row in rows:
-        by_second.setdefault(row.decided_at_ms // 1000, []).append(row)
-    batches = ((second, pack(those)) for second, those in by_second.items())
-    with closing(_connect(path)) as database, database:
-        shared = ((digest, parts[digest]) for digest in named)
-        database.executemany("insert or ignore into part values (?, ?)", shared)
-        database.executemany("insert into batch values (?, ?)", batches)
+def _look(path: Path) -> tuple[int, int, int] | None:
+    """Return by what a change of a file shows; None where there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(path, timeout=BUSY_S)
+    database = sqlite3.connect(path, timeout=BUSY_S, check_same_thread=False)
     try:
         database.execute("pragma journal_mode = wal")
         database.execute("pragma synchronous = normal")  # a killed process loses nothing by it

@@ -12,16 +12,17 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-import zlib
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 
 from router.beliefs.beliefs import Beliefs
 from router.config.rules import MergedPolicy
 from router.decision.decide import Decision
+from router.decision.kinds import kind_of
 from router.endpoints.catalog import Endpoint
 from router.explain import explanation
 from router.explain.files import BUSY_S, DecisionFiles
@@ -46,6 +47,14 @@ RETRY_S = 1.0
 """What the store did not take is tried again after so long, while no calls come."""
 
 
+class _Kept(NamedTuple):
+    """What is kept of decisions of one kind beside their rows: the frame first, then its parts."""
+
+    parts: tuple[explanation.Part, ...]
+    digests: tuple[bytes, ...]
+    draw: bytes  # digest of the draw's; empty where it has none of its own
+
+
 class DecisionLog:
     """Writes decisions down and finds them again."""
 
@@ -66,6 +75,8 @@ class DecisionLog:
         self.n_written = 0
         self.shared = shared
         self.files = DecisionFiles(directory, days=days, max_bytes=max_bytes)
+        if shared is not None:
+            shared.packing = self.files.packing
         self._keeps = days > 0
         self._queue: deque[tuple[Decision, Endpoint | None]] = deque()
         self._waiting: list[DecisionRow] = []
@@ -127,6 +138,7 @@ class DecisionLog:
                 self._write()
             if self.shared is not None:
                 self.shared.write()
+            self.files.rest()
 
     def _write(self) -> None:
         try:
@@ -143,7 +155,8 @@ class DecisionLog:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            self._bell.wait(RETRY_S if self.n_waiting else PRUNE_EVERY_S)
+            is_soon = self.n_waiting or self.files.is_open
+            self._bell.wait(RETRY_S if is_soon else PRUNE_EVERY_S)
             self._bell.reset()
             self._stop.wait(EVERY_S)  # decisions gather
             self._flush_all()
@@ -154,6 +167,8 @@ class DecisionLog:
                 with suppress(OSError):
                     self.files.prune()
         self._flush_all()
+        with self._lock:
+            self.files.close()
         self._n_dropped += len(self._waiting)
 
     def _flush_all(self) -> None:
@@ -194,20 +209,38 @@ class DecisionLog:
                 session=explanation.session_of(decision),
                 parts=(frame,),
             )
+        kept = self._kept(decision)
+        for part in kept.parts:
+            self._keep(part)
+        digests = kept.digests
+        return explanation.row_of(decision, frame=digests[0], draw=kept.draw, parts=digests)
+
+    def _kept(self, decision: Decision) -> _Kept:
+        """Return what is kept of a decision beside its row; once for all of its kind."""
+        context, drawn = decision.context, decision.plan.drawn
+        translations = context.translations
+        if translations.told_of(drawn) or translations.left_out(drawn):
+            return self._work_out(decision)  # which fields those are is each call's own
+        known = kind_of(decision).under(context.beliefs)
+        found: _Kept | None = known.get(_Kept)
+        if found is None:
+            found = known[_Kept] = self._work_out(decision)
+        return found
+
+    def _work_out(self, decision: Decision) -> _Kept:
         self._follow(decision.context.beliefs)
-        more = {"configuration": self._keep(self._listed)}
-        more["policy"] = self._keep(self._policy(decision))
+        more = {"configuration": self._listed, "policy": self._policy(decision)}
         if excluded := explanation.of_exclusions(decision):
-            more["exclusions"] = self._keep(explanation.packed(excluded))
+            more["exclusions"] = explanation.packed(excluded)
         if ended := explanation.of_ended(decision):
-            more["ended"] = self._keep(explanation.packed(ended))
+            more["ended"] = explanation.packed(ended)
         drawn = self._draw(decision)
-        draw = self._keep(drawn) if drawn is not None else b""
-        told = {name: digest.hex() for name, digest in more.items()}
+        told = {name: part[0].hex() for name, part in more.items()}
         said = explanation.of_frame(decision, then=self._then(decision), more=told)
-        frame = self._keep(explanation.packed(said))
-        parts = (frame, *([draw] if draw else ()), *more.values())
-        return explanation.row_of(decision, frame=frame, draw=draw, parts=parts)
+        frame = explanation.packed(said)
+        parts = (frame, *([drawn] if drawn is not None else ()), *more.values())
+        digests = tuple(part[0] for part in parts)
+        return _Kept(parts, digests, drawn[0] if drawn is not None else b"")
 
     def _policy(self, decision: Decision) -> explanation.Part:
         """Return the part of the merged policy; worked out once for all calls that share it."""
@@ -220,7 +253,7 @@ class DecisionLog:
     def _keep(self, part: explanation.Part) -> bytes:
         """Return the digest of a part, which is written with the decisions that wait."""
         if part[0] not in self._parts:
-            self._parts[part[0]] = zlib.compress(part[1])
+            self._parts[part[0]] = part[1]
             self._waiting_bytes += len(self._parts[part[0]]) + ROW_BYTES
         return part[0]
 

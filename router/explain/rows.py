@@ -193,6 +193,29 @@ def holds(packed: bytes, sessions: Collection[bytes]) -> bool:
     return any(map(told.__contains__, sessions))
 
 
+def by_second(rows: Iterable[DecisionRow]) -> list[tuple[int, list[DecisionRow]]]:
+    """Return rows by the second of their decisions."""
+    out: dict[int, list[DecisionRow]] = {}
+    for row in rows:
+        out.setdefault(row.decided_at_ms // 1000, []).append(row)
+    return list(out.items())
+
+
+class RowPacking:
+    """Packs rows, the same ones in succession once: files and store get the same."""
+
+    def __init__(self) -> None:
+        self._last: tuple[list[DecisionRow], bytes] = ([], b"")
+
+    def of(self, rows: list[DecisionRow]) -> bytes:
+        """Return rows as `pack` does."""
+        before, packed = self._last
+        if rows != before:
+            packed = pack(rows)
+            self._last = rows, packed
+        return packed
+
+
 def pack(rows: Sequence[DecisionRow]) -> bytes:
     """Return rows as they are kept; at most 65,535."""
     first_ms = min(row.decided_at_ms for row in rows)

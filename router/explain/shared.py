@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 from router.explain.kept import KeptBatch, PackedBatch
-from router.explain.rows import DecisionRow, pack
+from router.explain.rows import DecisionRow, RowPacking
 from telemetry import explained
 from telemetry.explained import DecisionSegment
 from telemetry.memory import MB, MemoryUse
@@ -66,6 +66,7 @@ class SharedDecisions:
         self._parts: dict[bytes, bytes] = {}
         self._part_bytes = 0
         self._next = 0.0  # monotonic seconds
+        self.packing = RowPacking()
 
     @property
     def n_waiting(self) -> int:
@@ -101,17 +102,24 @@ class SharedDecisions:
     def _write_some(self) -> None:
         rows: list[DecisionRow] = []
         parts: dict[bytes, bytes] = {}
-        n_bytes = 0
+        n_bytes, second = 0, 0
+        before: tuple[bytes, ...] | None = None
+        fresh: dict[bytes, bytes] = {}
         for row in self._waiting:
-            fresh = {d: self._parts[d] for d in row.parts if d not in parts}
-            n_bytes += sum(map(len, fresh.values()))
-            if rows and (len(rows) >= AT_ONCE or n_bytes > MOST_PART_BYTES):
+            if row.parts is not before:
+                before = row.parts
+                fresh = {d: self._parts[d] for d in before if d not in parts}
+                n_bytes += sum(map(len, fresh.values()))
+            # By second, as the files have them: then both are packed at once.
+            is_full = len(rows) >= AT_ONCE or n_bytes > MOST_PART_BYTES
+            if rows and (is_full or row.decided_at_ms // 1000 != second):
                 break
+            second = row.decided_at_ms // 1000
             rows.append(row)
             parts |= fresh
         is_taken = explained.write(
             self._client,
-            pack(rows),
+            self.packing.of(rows),
             parts,
             first_ms=min(row.decided_at_ms for row in rows),
             max_bytes=self._bound(),
