@@ -23,6 +23,7 @@ from telemetry import decoding, frames, keys
 from telemetry.digests import digest8
 from telemetry.events import Flag
 from telemetry.store import Address, connect
+from telemetry.wire.chat import read_chat_answer
 from telemetry.wire.usage import Usage, usage_of
 
 CALLER = Caller(
@@ -327,3 +328,40 @@ def test_plain_usage_is_read_as_it_is_beside_a_field_that_nobody_knows(
 ) -> None:
     """The quick way for what most report says what the thorough one does."""
     assert usage_of(said, tier) == usage_of({**said, "unknown": 1}, tier)
+
+
+SAID: dict[str, Any] = {"message": {"role": "assistant", "content": "x"}, "finish_reason": "stop"}
+SIGNED = {"role": "assistant", "content": "x", "reasoning_details": [{"signature": "s"}]}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"id": ""},
+        {"id": 7, "model": None},
+        {"system_fingerprint": "fp", "service_tier": "flex"},
+        {"object": "error"},
+        {"error": {}},
+        {"error": {"message": "no"}},
+        {"choices": []},
+        {"choices": None},
+        {"choices": [SAID, SAID]},
+        {"choices": [{**SAID, "message": SIGNED}]},
+        {"choices": [{**SAID, "message": None}]},
+        {"choices": [{**SAID, "finish_reason": "error"}]},
+        {"choices": [{**SAID, "finish_reason": 3}]},
+        {"choices": [{**SAID, "error": ""}]},
+        {"choices": [{**SAID, "error": {"code": 1}}]},
+        {"choices": [{"finish_reason": "stop"}]},
+    ],
+)
+def test_a_plain_answer_is_read_as_it_is_beside_a_count_that_nobody_knows(
+    more: dict[str, Any],
+) -> None:
+    """The quick way for nearly all answers reads what the thorough one does."""
+    usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+    body = {"id": "a", "model": "m", "choices": [SAID], "usage": usage, **more}
+    odd = {**body, "usage": {**usage, "unknown": 1}}
+
+    assert read_chat_answer(json.dumps(body).encode()) == read_chat_answer(json.dumps(odd).encode())

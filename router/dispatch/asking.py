@@ -62,6 +62,7 @@ class Asking:
         "_dispatcher",
         "_exchange",
         "_forbidden",
+        "_let_go_s",
         "_limits",
         "_nonce",
         "_plan",
@@ -91,6 +92,7 @@ class Asking:
         self._limits = configuration.derive(TimeLimitTable)
         self._trace = trace_of(exchange, context.request.dialect, configuration)
         self.client_s = client_s(exchange.headers)  # how patient the client is
+        self._let_go_s = (self.client_s or math.inf) / 2
         configured_s = configuration.server.deadline_s
         self._deadline_s = patience_s(configured_s, self.client_s)
         self.deadline = context.at.monotonic_s + self._deadline_s
@@ -181,18 +183,19 @@ class Asking:
             waits: for content, before anything of its answer is let go.
         """
         context, endpoint = self._context, permit.endpoint
+        limits = self._limits.of(
+            endpoint, context.strategy, context.caller.app, context.request.dialect
+        )
         attempt = Attempt(
-            endpoint=endpoint,
-            grant=permit.grant,
-            trace=self._trace,
-            number=number,
-            limits=self._limits.of(
-                endpoint, context.strategy, context.caller.app, context.request.dialect
-            ),
-            deadline=self.deadline,
-            deadline_s=self._deadline_s,
-            let_go_s=(self.client_s or math.inf) / 2,
-            hold=Hold.END if self.buffers else Hold.CONTENT if waits else Hold.NOTHING,
+            endpoint,
+            limits,
+            number,
+            self.deadline,
+            self._deadline_s,
+            self._let_go_s,
+            Hold.END if self.buffers else Hold.CONTENT if waits else Hold.NOTHING,
+            permit.grant,
+            self._trace,
         )
         now = time.monotonic()
         self._dispatcher.health.begin(endpoint.digest, now)

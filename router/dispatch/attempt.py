@@ -19,24 +19,55 @@ from router.endpoints.catalog import Endpoint
 from router.net.answer import Header
 from router.net.pool import UpstreamResponse
 from telemetry.events import Result
+from telemetry.traces import NOT_TRACED, CallTrace
 
 MAX_ATTEMPTS = 3
 """More than one retry storm is not worth anybody's wait."""
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
 class Attempt(Ending):
     """One call to an endpoint."""
+
+    __slots__ = (
+        "deadline",
+        "deadline_s",
+        "endpoint",
+        "grant",
+        "hold",
+        "let_go_s",
+        "limits",
+        "outgoing",
+        "stream",
+    )
 
     endpoint: Endpoint
     limits: TimeLimits
     deadline: float  # monotonic seconds: of the call, for content
     deadline_s: float
-    let_go_s: float = math.inf  # of a client that is less patient: signs of life pass after this
-    hold: Hold = Hold.CONTENT
-    stream: HeldStream | None = None
-    outgoing: Outgoing | None = None  # as it was sent
-    grant: Leave | None = None  # by the budgets and limits that hold for its call
+    let_go_s: float  # of a client that is less patient: signs of life pass after this
+    hold: Hold
+    stream: HeldStream | None
+    outgoing: Outgoing | None  # as it was sent
+    grant: Leave | None  # by the budgets and limits that hold for its call
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        limits: TimeLimits,
+        number: int,
+        deadline: float,
+        deadline_s: float,
+        let_go_s: float = math.inf,
+        hold: Hold = Hold.CONTENT,
+        grant: Leave | None = None,
+        trace: CallTrace = NOT_TRACED,
+    ) -> None:
+        """Begin; nothing is sent yet."""
+        Ending.__init__(self, number)
+        self.endpoint, self.limits, self.grant = endpoint, limits, grant
+        self.deadline, self.deadline_s = deadline, deadline_s
+        self.let_go_s, self.hold, self.trace = let_go_s, hold, trace
+        self.stream = self.outgoing = None
 
     @property
     def is_translated(self) -> bool:

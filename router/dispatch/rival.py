@@ -45,7 +45,9 @@ class Rival(Interrupting, Generic[T]):
         traceback: TracebackType | None,
     ) -> None:
         self._inside = False
-        if self._was_interrupted(kind):
+        if not self._passed:
+            self._clock.remove(self)  # most often
+        elif self._was_interrupted(kind):
             raise Overtaken from error
 
     def ring(self) -> None:

@@ -114,10 +114,7 @@ class Interrupting(ABC):
         self._task.cancel()
 
     def _was_interrupted(self, kind: type[BaseException] | None) -> bool:
-        """Return whether the block ended by our interruption; the last thing asked of it."""
-        if not self._passed:
-            self._clock.remove(self)
-            return False
+        """Return whether the block ended by our interruption, which came; asked last, and once."""
         others = self._task.uncancel() > self._n_cancelling
         return kind is asyncio.CancelledError and not others
 
@@ -133,7 +130,9 @@ class Deadline(Interrupting):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._was_interrupted(kind):
+        if not self._passed:
+            self._clock.remove(self)  # most often
+        elif self._was_interrupted(kind):
             raise TimeoutError from error
 
     def move(self, limit_s: float) -> None:

@@ -12,7 +12,7 @@ from msgspec import Raw, Struct
 
 from telemetry.wire.reading import decode, read_object
 from telemetry.wire.thoughts import IN_CHAT, marks_in, message_marks
-from telemetry.wire.usage import WholeAnswer, id_of, usage_of
+from telemetry.wire.usage import PlainUsage, WholeAnswer, id_of, usage_of
 
 
 class _WholeChoice(Struct):
@@ -33,6 +33,28 @@ class ChatAnswer(Struct):
     usage: Any = None
     service_tier: Any = None
     error: Any = None
+
+
+class _PlainChoice(Struct):
+    message: Raw
+    finish_reason: str | None = None
+    error: None = None
+
+
+class _PlainAnswer(Struct):
+    """An unstreamed answer as nearly all are: whatever is otherwise is read as leniently as ever.
+
+    All that could be read in two ways has one type here.
+    """
+
+    choices: list[_PlainChoice]
+    usage: PlainUsage
+    id: str | None = None
+    model: str | None = None
+    system_fingerprint: str | None = None
+    object: str | None = None
+    service_tier: str | None = None
+    error: None = None
 
 
 class ChoicePart(Struct):
@@ -97,6 +119,7 @@ def has_failed(choice: ChoicePart | _WholeChoice) -> bool:
 
 
 _WHOLE = msgspec.json.Decoder(ChatAnswer)
+_PLAIN = msgspec.json.Decoder(_PlainAnswer)
 _PART = msgspec.json.Decoder(AnswerPart)
 
 
@@ -113,6 +136,33 @@ def parse_answer(body: bytes) -> ChatAnswer | None:
 
 def read_chat_answer(body: bytes) -> WholeAnswer | None:
     """Return what is read of an unstreamed answer, or None where there is no answer in it."""
+    try:
+        return _read_plain(_PLAIN.decode(body)) or _read_leniently(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return _read_leniently(body)
+
+
+def _read_plain(found: _PlainAnswer) -> WholeAnswer | None:
+    """Return the same of a plain answer; None where it has to be looked at again."""
+    if not found.choices or found.object == "error":
+        return None
+    thoughts: tuple[str, ...] = ()
+    for choice in found.choices:
+        said = bytes(choice.message)
+        if said == b"null" or choice.finish_reason in FAILED_FINISHES:
+            return None
+        if IN_CHAT.search(said) is not None:
+            thoughts += marks_in((said,), IN_CHAT, message_marks)
+    return WholeAnswer(
+        found.id or None,
+        found.usage.read(found.service_tier),
+        found.model or None,
+        found.system_fingerprint or None,
+        thoughts,
+    )
+
+
+def _read_leniently(body: bytes) -> WholeAnswer | None:
     found = parse_answer(body)
     if found is None:
         return None

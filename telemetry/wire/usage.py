@@ -59,7 +59,7 @@ class _CompletionDetails(Struct, forbid_unknown_fields=True):
     rejected_prediction_tokens: Any = None
 
 
-class _PlainUsage(Struct, forbid_unknown_fields=True):
+class PlainUsage(Struct, forbid_unknown_fields=True):
     """What OpenAI reports, and many others: nothing in it can be read in two ways."""
 
     prompt_tokens: Count
@@ -107,7 +107,7 @@ def usage_of(value: Any, tier: Any = None) -> Usage | None:
         return None
     if "completion_tokens" in value:  # else it is no plain one, and nothing has to fail for that
         try:
-            return convert(value, _PlainUsage).read(tier)
+            return convert(value, PlainUsage).read(tier)
         except ValidationError:
             pass
     prompt = _first(value, "prompt_tokens", "input_tokens")
