@@ -117,6 +117,7 @@ class Exchange(ABC):
         self.gone = self.tell = None
         if self._body is not None:
             self._body.release()
+            self._body = None
 
     # -- what is answered -------------------------------------------------------------------
 
