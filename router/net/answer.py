@@ -92,10 +92,14 @@ class Answer:
             httpx.RemoteProtocolError: the connection broke before, or what came is no HTTP.
             Whatever went wrong with the body of the request.
         """
+        assert self._connection is not None
+        loop = self._connection.loop
         while not self.status:
             if self._error is not None:
                 raise self._error
-            await self._news()
+            self._waiter = loop.create_future()
+            await self._waiter
+        self._waiter = None
 
     async def aclose(self) -> None:
         """Give the answer up; closes the connection unless the answer is whole."""

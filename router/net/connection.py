@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import select
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import httptools
 import httpx
 
-from router.net.answer import Answer
+from router.net.answer import Answer, Header
 
 MAX_HEAD_BYTES = 128 << 10
 """Of status line, headers and interim answers, and of what else stands between pieces of a body."""
@@ -25,6 +25,9 @@ MAX_UNREAD_BYTES = 64 << 10
 """Above this the connection is not read on, so that the provider waits for a slow client."""
 MAX_JOINED_BYTES = 64 << 10
 """A longer body is written by itself: joining it to its head would copy it."""
+
+
+FRAMING = frozenset((b"content-length", b"transfer-encoding"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ class Connection(asyncio.Protocol):
         on_lost: Callable[[Connection], None],
     ) -> None:
         self.loop = loop
-        self.idle_since = 0.0  # loop seconds
+        self.idle_since = 0.0  # monotonic seconds
         self._on_free, self._on_lost = on_free, on_lost
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
@@ -58,17 +61,14 @@ class Connection(asyncio.Protocol):
         self._answer: Answer | None = None
         self._blocked: asyncio.Future[None] | None = None  # while the provider takes no more
         self._unsent = False  # when it was lost
-        self._begin(is_head=False)
-
-    def _begin(self, *, is_head: bool) -> None:
-        self._is_head = is_head  # the answer has no body, whatever its headers say
+        self._is_head = False  # the answer has no body, whatever its headers say
         self._is_interim = False
+        self._is_framed = False  # its headers say where it ends
+        self._is_doubtful = False  # and say so twice: what comes next is anybody's guess
         self._whole = False
         self._reusable = False
         self._paused = False
-        self._lengths: set[bytes] = set()
-        self._n_codings = 0
-        self._n_head_bytes = 0
+        self._headers: list[Header] = []  # of the head at hand, or trailers
         self._n_other_bytes = 0  # since the last byte of a body
         self._why = ""
 
@@ -98,7 +98,8 @@ class Connection(asyncio.Protocol):
         """Send one request; return its answer, of which nothing is there yet."""
         assert self._transport is not None
         assert self._answer is None
-        self._begin(is_head=is_head)
+        self._is_head, self._whole, self._is_framed = is_head, False, False
+        self._headers, self._n_other_bytes = [], 0
         answer = self._answer = Answer(self)
         if isinstance(body, BodyInPieces):
             self._transport.write(head)
@@ -196,8 +197,7 @@ class Connection(asyncio.Protocol):
         self.resume_writing()
         answer, self._answer = self._answer, None
         if answer is not None:
-            framed = self._lengths or self._n_codings
-            if answer.status and not framed and exc is None:
+            if answer.status and not self._is_framed and exc is None:
                 answer.end()
             else:
                 answer.end(httpx.RemoteProtocolError(_loss(exc)))
@@ -210,44 +210,33 @@ class Connection(asyncio.Protocol):
         if self._whole:
             raise ValueError("bytes after the answer's end")
 
-    def on_status(self, status: bytes) -> None:
-        """Count."""
-        self._count(len(status))
-
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header; a trailer is dropped."""
-        self._count(len(name) + len(value))
-        assert self._answer is not None
-        if self._answer.status:
-            return
-        name = name.lower()
-        if name == b"content-length":
-            self._lengths.add(value)
-        elif name == b"transfer-encoding":
-            self._n_codings += 1
-            if value.lower() != b"chunked":
-                self._refuse("a transfer coding that was not asked for")
-        self._answer.headers.append((name, value))
+        """Keep a header; trailers are kept for nobody."""
+        self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """The head is there, unless it was an interim one."""
-        answer = self._answer
+        answer, headers, status = self._answer, self._headers, self._parser.get_status_code()
         assert answer is not None
-        status = self._parser.get_status_code()
         if not self._parser.get_http_version().startswith("1."):
             self._refuse("another version of HTTP")
+        if self._n_other_bytes > MAX_HEAD_BYTES:
+            self._require_small(headers)
+        self._headers = []
         self._is_interim = status < 200
         if self._is_interim:
             if status == 101:
                 self._refuse("an upgrade that was not asked for")
-            answer.headers = []
-            self._lengths, self._n_codings = set(), 0
             return
-        if self._n_codings > 1 or len(self._lengths) > 1:
-            self._refuse("two lengths")
-        answer.status = status
+        framing = [header for header in headers if header[0] in FRAMING]
+        if len(framing) > 1 or (framing and framing[0][0] != b"content-length"):
+            self._require_one(framing)
+        self._is_framed = bool(framing)
+        self._is_doubtful = len(framing) > 1
+        answer.headers, answer.status = headers, status
         if self._is_head:
             self._whole = True
+            self._reusable = False
 
     def on_body(self, body: bytes) -> None:
         """Keep a piece."""
@@ -263,13 +252,20 @@ class Connection(asyncio.Protocol):
         if self._is_interim or self._is_head:
             return
         self._whole = True
-        both = bool(self._lengths) and self._n_codings > 0  # what comes next is anybody's guess
-        self._reusable = self._parser.should_keep_alive() and not both
+        self._reusable = self._parser.should_keep_alive() and not self._is_doubtful
 
-    def _count(self, n: int) -> None:
-        self._n_head_bytes += n
-        if self._n_head_bytes > MAX_HEAD_BYTES:
+    def _require_small(self, headers: Sequence[Header]) -> None:
+        if sum(len(name) + len(value) for name, value in headers) > MAX_HEAD_BYTES:
             self._refuse(f"over {MAX_HEAD_BYTES} bytes of headers")
+
+    def _require_one(self, framing: Sequence[Header]) -> None:
+        """Stop where it is not plain how long the answer is."""
+        lengths = {value for name, value in framing if name == b"content-length"}
+        codings = [value.lower() for name, value in framing if name == b"transfer-encoding"]
+        if any(coding != b"chunked" for coding in codings):
+            self._refuse("a transfer coding that was not asked for")
+        if len(codings) > 1 or len(lengths) > 1:
+            self._refuse("two lengths")
 
     def _refuse(self, why: str) -> None:
         """Stop the parser."""

@@ -12,9 +12,11 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple, Protocol, cast
 
 import httpx
@@ -32,6 +34,8 @@ MAX_IDLE = 128
 NEXT_ADDRESS_S = 0.25
 """A host's next address is tried beside one that has not answered by then (RFC 8305)."""
 TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+MAX_KINDS = 512
+"""Rows of names that were seen to be names; clients and endpoints that differ in them are few."""
 FRAMING = frozenset((b"host", b"content-length", b"transfer-encoding"))
 """Headers that only the pool writes."""
 
@@ -238,8 +242,11 @@ class Pool:
 
     def _keep(self, connection: Connection) -> None:
         """Take a connection back whose exchange is over."""
-        idle = self._idle.setdefault(self._open[connection], deque())
-        connection.idle_since = connection.loop.time()
+        origin = self._open[connection]
+        idle = self._idle.get(origin)
+        if idle is None:
+            idle = self._idle[origin] = deque()
+        connection.idle_since = time.monotonic()
         idle.append(connection)
         if len(idle) > MAX_IDLE:
             idle.popleft().abort()
@@ -265,7 +272,7 @@ class Pool:
             self._sweep = loop.call_later(self._keepalive_s / 2, self._close_idle)
 
     def _is_stale(self, connection: Connection) -> bool:
-        return connection.loop.time() - connection.idle_since >= self._keepalive_s
+        return time.monotonic() - connection.idle_since >= self._keepalive_s
 
 
 class Adapted:
@@ -346,17 +353,17 @@ def write_head(method: str, target: Target, headers: list[Header], n_body: int |
     Raises:
         httpx.LocalProtocolError: something in it could be read as more than one request.
     """
-    names = [name for name, _ in headers]
-    if not all(names) or b"".join(names).translate(None, TOKEN) or not FRAMING.isdisjoint(names):
-        raise httpx.LocalProtocolError("a header's name is none, or is not the caller's to set")
-    lines = [
-        b"%b %b HTTP/1.1" % (method.encode(), target.path),
-        b"host: " + target.authority,
-        *[b"%b: %b" % header for header in headers],
-        b"%b: %b" % _framing(n_body),
-    ]
-    head = b"\r\n".join(lines) + b"\r\n\r\n"
-    n_breaks = len(lines) + 1
+    _require_names(tuple([name for name, _ in headers]))
+    lines = [b"%b: %b\r\n" % header for header in headers]
+    opening = b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (method.encode(), target.path, target.authority)
+    head = b"".join((opening, *lines, b"%b: %b\r\n\r\n" % _framing(n_body)))
+    n_breaks = len(lines) + 4
     if head.count(b"\n") != n_breaks or head.count(b"\r") != n_breaks or b"\0" in head:
         raise httpx.LocalProtocolError("a line break or NUL inside a request's head")
     return head
+
+
+@lru_cache(MAX_KINDS)
+def _require_names(names: tuple[bytes, ...]) -> None:
+    if not all(names) or b"".join(names).translate(None, TOKEN) or not FRAMING.isdisjoint(names):
+        raise httpx.LocalProtocolError("a header's name is none, or is not the caller's to set")

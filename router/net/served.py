@@ -244,11 +244,11 @@ class ServedExchange(Exchange):
         lines = [b"%b: %b\r\n" % header for header in headers]
         if not self.keep_alive:
             lines.append(b"connection: close\r\n")
-        head = b"".join(lines)
-        n_lines = len(lines)
+        head = b"".join((STATUS_LINE[status], *lines))
+        n_lines = len(lines) + 1
         if head.count(b"\n") != n_lines or head.count(b"\r") != n_lines or b"\0" in head:
             raise ValueError("a line break or NUL inside an answer's head")
-        return STATUS_LINE[status] + head
+        return head
 
     def _finish(self) -> None:
         self.complete = True
