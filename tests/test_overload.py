@@ -585,7 +585,7 @@ def test_an_unexpected_error_is_one_line_with_the_id_that_the_answer_carries(
     assert got.headers["x-request-id"] == lines[0]["id"]
     assert lines[0]["id"] in got.json()["error"]["message"]
     assert lines[0]["error"] == "ZeroDivisionError"
-    assert lines[0]["place"].startswith("router/dispatch/call.py:")
+    assert lines[0]["place"].startswith("router/dispatch/asking.py:")
     assert "secret" not in str(said) + got.text
     assert sidecar.app.admission.n_under_way == 0
 
