@@ -112,6 +112,13 @@ class UserEntry(PreferencesEntry):
     """Keys of the user's own. Without any the name is a label, which only tightens."""
 
 
+class SignalsEntry(Entry):
+    """Off how many of an app's conversations labels are read."""
+
+    sample: Annotated[float, Field(gt=0, le=1)]
+    """The share of conversations, each of them whole. What is left out is counted, and no label."""
+
+
 class AppEntry(PreferencesEntry):
     """An app that calls through the sidecar."""
 
@@ -140,8 +147,8 @@ class AppEntry(PreferencesEntry):
     """Calls that name a model are routed, with that model as incumbent."""
     fallback: Fallback | None = None
     """How far a call that failed may go. Unset, as the mode has it."""
-    signals: bool = True
-    """Whether labels are read off the app's calls."""
+    signals: bool | SignalsEntry = True
+    """Whether labels are read off the app's calls, or off those of a share of its conversations."""
     learn: Learn = Learn.SHARE
     """Whom the app's labels teach."""
     raters: bool = False
@@ -163,6 +170,12 @@ class AppEntry(PreferencesEntry):
     """A trial that ended without a gain gives the incumbent the traffic."""
     releases: Releasing | None = None
     """What becomes of whom a review finds better. Unset, as the organisation says, else `auto`."""
+
+    @property
+    def signals_share(self) -> float:
+        """Off which share of its conversations labels are read."""
+        signals = self.signals
+        return signals.sample if isinstance(signals, SignalsEntry) else float(signals)
 
 
 GENERAL = "general"

@@ -2,6 +2,7 @@
 
 - `headers`: which headers travel
 - `observer_line`: what the observer is told of finished calls
+- `sampling`: which calls it is told of
 - `fates`: what a refusal is about
 - `codes`: codes of providers' errors as they may be shown
 - `traces`: of which trace a call is, for its spans

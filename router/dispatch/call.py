@@ -43,6 +43,7 @@ from router.dispatch.race import (
     error_of,
 )
 from router.dispatch.records import FINAL, PROMISED, READ, STREAMED, TRANSLATED
+from router.dispatch.sampling import observer_of
 from router.dispatch.spending import Spending
 from router.dispatch.stream import StreamedAnswer
 from router.endpoints.catalog import Endpoint
@@ -164,10 +165,7 @@ class _Call:
         self.promised = False  # its id has left before it was known who answers
         self.under_way: list[Attempt] = []
         self.failures: list[Failed] = []
-        # Of a profile one prompt goes to many, which would look as if it was asked again.
-        by_profile = context.hints.profile
-        is_read = context.caller.app.entry.signals and request.says_something and not by_profile
-        self.observer = home.observer if is_read else None
+        self.observer = observer_of(home.observer, context, home.contexts.secret.at())
 
     async def run(self) -> None:
         """Send the first answer that may go to the client."""

@@ -42,6 +42,7 @@ class ObserverLine(asyncio.Protocol):
     def __init__(self, state_dir: Path, address: Address, *, n_shards: int) -> None:
         self.n_told = 0
         self.n_dropped = 0
+        self.n_sampled_out = 0  # of conversations that no label is read off
         self._command = [
             sys.executable,
             "-m",

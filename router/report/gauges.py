@@ -42,7 +42,9 @@ def gauges(
 ) -> Gauges:
     """Return all gauges of a sidecar."""
     counters, known, fates = writer.counters, keeper.current.known, keeper.references
-    told, missed = (observer.n_told, observer.n_dropped) if observer else (0, 0)
+    told, missed, left_out = 0, 0, 0
+    if observer is not None:
+        told, missed, left_out = observer.n_told, observer.n_dropped, observer.n_sampled_out
     return {
         "router_snapshot_age_seconds": ("Age of the posteriors.", keeper.age_s),
         "router_posterior_version": ("Their version.", keeper.current.version),
@@ -86,6 +88,10 @@ def gauges(
         "router_events_sent": ("Records sent to the stream.", counters.sent),
         "router_observations_told": ("Calls told to the observer.", told),
         "router_observations_dropped": ("Calls that it had no time for.", missed),
+        "router_observations_sampled_out": (
+            "Calls of conversations that `signals.sample` leaves out.",
+            left_out,
+        ),
         "router_decisions_kept": ("Decisions written down.", decisions.n_written),
         "router_decisions_dropped": ("Decisions not kept.", decisions.n_dropped),
         "router_decisions_waiting": ("Decisions that wait for the store.", decisions.n_waiting),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from router.config.budgets import BudgetEntry
-from router.config.entries import AppEntry, File, MatchEntry, TaskEntry, UserEntry
+from router.config.entries import AppEntry, File, MatchEntry, SignalsEntry, TaskEntry, UserEntry
 from router.config.exploring import ExploringEntry
 from router.config.keys import HeldKeyEntry
 from router.config.notices import NoticesEntry, WebhookEntry
@@ -116,6 +116,7 @@ PAGES = (
         "Made from the code. [Apps](apps.md), [tasks](tasks.md), [strategies](strategies.md) and "
         "[budgets](budgets.md) say what the fields do together.",
         ("Apps", AppEntry, "apps.NAME"),
+        ("Labels read off calls", SignalsEntry, "apps.NAME.signals"),
         ("Keys that say more", HeldKeyEntry, "keys"),
         ("Tasks", TaskEntry, "tasks.NAME"),
         ("What marks a task", MatchEntry, "tasks.NAME.match"),
