@@ -205,7 +205,7 @@ RECORD = np.dtype(
 )
 RECORD_SIZE = RECORD.itemsize
 _HEAD = struct.Struct("<BBBBHxB")
-_OUTCOME = struct.Struct(f"<BBBBHxB{TOKEN_SIZE}s8I2Q8x16s16s16s16sQ8sII8QqI5BIHx")
+_OUTCOME = struct.Struct(f"<BBBBHxB{TOKEN_SIZE}s8I2Q8x16s16s16s16sQ8sII8Qq4xBB2xBIHx")
 _OUTCOME_KIND = int(Kind.OUTCOME)
 """As a plain value: to look up a member of an enum costs as much as packing."""
 _FEEDBACK = struct.Struct("<I44xq16x16s16s16s88xqI4B8x")
@@ -214,6 +214,8 @@ SEAL = struct.Struct("<II")
 TOKEN_OFFSET = _HEAD.size
 NO_DIGEST = bytes(16)
 U32_MAX = 0xFFFF_FFFF
+_MOST = {1: 255, **dict.fromkeys(range(6, 13), U32_MAX), 21: U32_MAX}
+"""Of the attempt, tokens, times and what was added, by their places among the values."""
 
 
 def outcome(
@@ -275,61 +277,33 @@ def outcome(
         added_s: of a further attempt, by how much its end is later than what was before it.
         trace: of its caller, where that is to be told of it.
     """
+    value_micro, kind = (round(said[1] * MICRO), said[0]) if said is not None else (0, 0)
+    counts = (tokens_in, tokens_out, tokens_cached, tokens_reasoning, tokens_cache_write)
+    times = (int(latency_s * 1e6), int(ttft_s * 1e6))
     return packed_outcome(
-        token,
-        (result, attempt, status, tier),
-        (flags, tokens_in, tokens_out, tokens_cached, tokens_reasoning, tokens_cache_write),
-        (latency_s, ttft_s, added_s),
-        (cost_nano, reported_cost_nano),
-        (response, reference, event),
-        (first_endpoint, price, role, tag, episode, prompt, spend_tag),
-        (served_model, fingerprint, configuration),
-        said,
-        (price_source, system_prompt, price_day),
-        trace,
+        *(result, attempt, status, tier, token, flags, *counts, *times),
+        *(cost_nano, reported_cost_nano, response, reference, trace.trace_id, event),
+        *(first_endpoint, trace.span_id, round(added_s * 1000)),
+        *(price, role, tag, episode, prompt, spend_tag, served_model, fingerprint, configuration),
+        *(value_micro, kind, trace.operation, price_source, system_prompt, price_day),
     )
 
 
-def packed_outcome(
-    token: bytes,
-    ended: tuple[int, int, int, int],
-    counts: tuple[int, int, int, int, int, int],
-    seconds: tuple[float, float, float],
-    costs: tuple[int, int],
-    names: tuple[bytes, bytes, bytes],
-    of_call: tuple[int, int, int, int, int, int, int],
-    of_endpoint: tuple[int, int, int],
-    said: tuple[FeedbackKind, float] | None,
-    of_price: tuple[int, int, int],
-    trace: CallTrace,
-) -> bytes:
-    """Return the record that `outcome` returns, whose values come by place: each call pays for it.
+def packed_outcome(*values: int | bytes) -> bytes:
+    """Return the record of an outcome of all its values, by place and in the units that it keeps.
 
-    Args: each as `outcome` has it, in this order.
-        ended: result, attempt, status, tier.
-        counts: flags, tokens_in, tokens_out, tokens_cached, tokens_reasoning, tokens_cache_write.
-        seconds: latency_s, ttft_s, added_s.
-        costs: cost_nano, reported_cost_nano.
-        names: response, reference, event.
-        of_call: first_endpoint, price, role, tag, episode, prompt, spend_tag.
-        of_endpoint: served_model, fingerprint, configuration.
-        of_price: price_source, system_prompt, price_day.
+    Each call pays for it. In this order: result, attempt, status, tier, token, flags; tokens_in,
+    tokens_out, tokens_cached, tokens_reasoning, tokens_cache_write; latency_us, ttft_us; cost_nano,
+    reported_cost_nano; response, reference, id of the trace, event; first_endpoint, id of the span,
+    added_ms; price, role, tag, episode, prompt, spend_tag, served_model, fingerprint,
+    configuration; value_micro, feedback_kind, operation of the span, price_source, system_prompt,
+    price_day. Of what there is more than there is room for, as much is kept.
     """
-    result, attempt, status, tier = ended
-    latency_s, ttft_s, added_s = seconds
-    response, reference, event = names
-    first_endpoint, *marks = of_call
-    value_micro, kind = (round(said[1] * MICRO), said[0]) if said is not None else (0, 0)
-    head = (_OUTCOME_KIND, RECORD_VERSION, result, min(attempt, 255), status, tier, token)
-    times = (int(latency_s * 1e6), int(ttft_s * 1e6))
-    middle = (*costs, response, reference, trace.trace_id, event, first_endpoint, trace.span_id)
-    added_ms = round(added_s * 1000) if added_s else 0
-    end = (*marks, *of_endpoint, value_micro, 0, kind, trace.operation, 0, 0, *of_price)
     try:
-        body = _OUTCOME.pack(*head, *counts, *times, *middle, added_ms, *end)
-    except struct.error:  # more than there is room for
-        most = [min(each, U32_MAX) for each in (*counts, *times)]
-        body = _OUTCOME.pack(*head, *most, *middle, min(added_ms, U32_MAX), *end)
+        body = _OUTCOME.pack(_OUTCOME_KIND, RECORD_VERSION, *values)
+    except struct.error:
+        kept = [min(v, _MOST[i]) if i in _MOST else v for i, v in enumerate(values)]
+        body = _OUTCOME.pack(_OUTCOME_KIND, RECORD_VERSION, *kept)
     return sealed(body)
 
 

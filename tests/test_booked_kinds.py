@@ -26,6 +26,7 @@ from router.dispatch.decision_flags import flags_of
 from router.dispatch.token_kinds import token_kind
 from router.policy.constraints import Eligibility
 from router.policy.tasks import FoundBy
+from telemetry import events
 from telemetry.store import Address
 from telemetry.tokens import Token, TokenKind
 
@@ -196,3 +197,26 @@ def test_decisions_of_one_kind_share_what_was_worked_out(decided: Decision) -> N
 
     assert kind_of(own) is kind_of(decided)
     assert len({id(kind_of(each)) for each in variants(decided)}) > 20
+
+
+def test_of_what_there_is_more_than_a_record_holds_the_most_is_kept() -> None:
+    token = Token(1, 0, 0, bytes(16), 0, 1, 2, 3, 4, 5, 6, 7, 0.5, 0.5, 0.1).pack()
+    record = events.outcome(
+        token,
+        result=events.Result.TIMEOUT,
+        attempt=300,
+        status=504,
+        flags=2,
+        tokens_in=1 << 40,
+        tokens_out=3,
+        latency_s=1e7,
+        cost_nano=1 << 40,
+        added_s=1e9,
+        price_day=9,
+    )
+
+    found = np.frombuffer(record, events.RECORD)[0]
+    most = events.U32_MAX
+    assert (found["attempt"], found["status"], found["flags"]) == (255, 504, 2)
+    assert (found["tokens_in"], found["tokens_out"], found["latency_us"]) == (most, 3, most)
+    assert (found["cost_nano"], found["added_ms"], found["price_day"]) == (1 << 40, most, 9)

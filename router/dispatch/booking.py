@@ -32,7 +32,8 @@ from telemetry.writer import Writer
 
 TOKEN_FLAGS = 0xFFFF
 """What a token has room for; the others are of outcomes alone."""
-RESULT_NAMES = {result: result.name.lower() for result in Result}
+RESULT_NAMES = tuple(result.name.lower() for result in Result)
+"""By the number of the result."""
 
 
 class Booking:

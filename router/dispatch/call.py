@@ -308,7 +308,9 @@ class _Call:
         health, now = self.home.dispatcher.health, time.monotonic()
         health.end(
             endpoint.digest,
-            said_of_endpoint(
+            attempt.result
+            if attempt.result is Result.OK
+            else said_of_endpoint(
                 attempt.result,
                 client_auth=endpoint.client_auth,
                 silent_s=0.0 if attempt.status else attempt.latency_s,

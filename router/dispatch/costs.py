@@ -24,6 +24,20 @@ def settle_cost(attempt: Attempt, *, at_s: float) -> None:
         at_s: when the call was decided, in epoch seconds: prices hold from day to day.
     """
     endpoint, usage, prices = attempt.endpoint, attempt.usage, attempt.endpoint.prices
+    if (
+        usage is not None
+        and prices is not None
+        and prices.only is not None
+        and usage.tier is None
+        and usage.reported_nano is None
+        and attempt.said_tier is None
+        and TIER not in endpoint.params
+        and not endpoint.terms.is_subscribed
+    ):  # most often
+        tariff = prices.tariffs[0]  # the only one
+        attempt.cost_nano, attempt.price_source = prices.only.nano(usage), prices.source
+        attempt.price_day, attempt.price = tariff.day, tariff.mark
+        return
     used = usage or attempt.estimate
     tier = (usage.tier if usage is not None else None) or attempt.said_tier
     if tier is None and used is not None and attempt.outgoing is not None:

@@ -29,6 +29,8 @@ def note_ids(
         said: the ids of the answer and of its container.
         items: of what it consists of.
     """
+    if request.kept is None and said[1] is None:
+        return  # nothing lies there: most often
     if request.dialect not in endpoint.dialects:
         return  # of a translated answer nothing does
     app = caller.app

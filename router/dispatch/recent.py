@@ -38,9 +38,14 @@ class RecentNames:
     def note_name(self, digest: bytes, token: bytes) -> None:
         """Remember that a decision may be named so."""
         known = self._tokens
-        before = known.pop(digest, None)
-        known[digest] = token if before is None else append(before, token)
-        self._n_bytes += len(known[digest]) - (len(before) if before is not None else 0)
+        before = known.get(digest)
+        if before is None:
+            known[digest] = token
+            self._n_bytes += len(token)
+        else:
+            known.move_to_end(digest)
+            known[digest] = append(before, token)
+            self._n_bytes += len(known[digest]) - len(before)
         while len(known) > self._most or self._n_bytes > MAX_BYTES:
             self._n_bytes -= len(known.popitem(last=False)[1])
 

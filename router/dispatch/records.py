@@ -5,7 +5,7 @@ from __future__ import annotations
 from router.config.compiled import Role
 from router.dispatch.ending import Ending
 from telemetry.digests import name_digest
-from telemetry.events import NO_DIGEST, WAITED, FeedbackKind, Flag, Result, packed_outcome
+from telemetry.events import MICRO, NO_DIGEST, WAITED, FeedbackKind, Flag, Result, packed_outcome
 from telemetry.tokens import executed_of
 from telemetry.wire.usage import Usage
 
@@ -87,20 +87,47 @@ def record_of(
         flags |= TTFT_KNOWN
     elif flags & STREAMED and ended.result in WAITED:
         flags, ttft_s = flags | TTFT_BOUND, ended.latency_s
-    counts = (flags, usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
-    by, first = role.digest if role is not None else 0, ended.first_endpoint or executed_of(token)
+    value_micro, kind = (round(said[1] * MICRO), said[0]) if said is not None else (0, 0)
+    seen, trace, added_ms = ended.seen, ended.trace, round(ended.added_s * 1000)
+    latency_us, ttft_us = int(ended.latency_s * 1e6), int(ttft_s * 1e6) if ttft_s else 0
     return packed_outcome(
+        ended.result,
+        ended.number,
+        ended.status,
+        ended.tier,
         token,
-        (ended.result, ended.number, ended.status, ended.tier),
-        (*counts, usage.reasoning_tokens, usage.written_tokens),
-        (ended.latency_s, ttft_s or 0.0, ended.added_s),
-        (ended.cost_nano or 0, ended.reported_nano or 0),
-        (response, reference, event),
-        (first, ended.price, by, tag, episode, prompt, spend_tag),
-        (ended.seen.model, ended.seen.fingerprint, configuration),
-        said,
-        (ended.price_source, system_prompt, ended.price_day),
-        ended.trace,
+        flags,
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        usage.cached_tokens,
+        usage.reasoning_tokens,
+        usage.written_tokens,
+        latency_us,
+        ttft_us,
+        ended.cost_nano or 0,
+        ended.reported_nano or 0,
+        response,
+        reference,
+        trace.trace_id,
+        event,
+        ended.first_endpoint or executed_of(token),
+        trace.span_id,
+        added_ms,
+        ended.price,
+        role.digest if role is not None else 0,
+        tag,
+        episode,
+        prompt,
+        spend_tag,
+        seen.model,
+        seen.fingerprint,
+        configuration,
+        value_micro,
+        kind,
+        trace.operation,
+        ended.price_source,
+        system_prompt,
+        ended.price_day,
     )
 
 
