@@ -19,7 +19,7 @@ Ref: Gelman et al. (2013), Bayesian Data Analysis, ch. 5 (hierarchical normal mo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -227,7 +227,7 @@ def _own_noise(
     mean: NDArray[np.float64], level: NDArray[np.float64], measured: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Return (n_categories, n_groups) noise: half as measured, half by the cell's own mean."""
-    inside = np.clip(mean, *MEAN_RANGE)
+    inside = np.minimum(np.maximum(mean, MEAN_RANGE[0]), MEAN_RANGE[1])
     of_coin = np.minimum(1, measured / np.maximum(level * (1 - level), 0.01))
     own = inside * (1 - inside) * of_coin[:, None]
     return np.maximum(
@@ -245,13 +245,20 @@ def _bases(
     n_categories = len(weight)
     precision = weight.sum(axis=0) + 1 / prior_var
     pulled = (weight * seen).sum(axis=0) + prior_mean / prior_var
-    # Categories scatter around a common mean, and that one around .5.
-    one, share = np.eye(n_categories), np.full((n_categories, n_categories), 1 / n_categories)
-    system = (one - share) / BASE_SD**2 + share * (COMMON_PRECISION / n_categories)
-    system = system + np.diag(weight.sum(axis=1)) - (weight / precision) @ weight.T
+    system = _prior_of_bases(n_categories) - (weight / precision) @ weight.T
+    np.einsum("ii->i", system)[:] += weight.sum(axis=1)
     right = (weight * (seen - pulled / precision)).sum(axis=1)
     cov = np.linalg.inv(system)
     return cov @ (right + COMMON_MEAN * COMMON_PRECISION / n_categories), cov
+
+
+@lru_cache(maxsize=64)
+def _prior_of_bases(n_categories: int) -> NDArray[np.float64]:
+    """Return the prior's precision: categories scatter around a common mean, and that around .5."""
+    one, share = np.eye(n_categories), np.full((n_categories, n_categories), 1 / n_categories)
+    out = (one - share) / BASE_SD**2 + share * (COMMON_PRECISION / n_categories)
+    out.flags.writeable = False
+    return np.asarray(out)
 
 
 def _skill_variance(
@@ -260,7 +267,8 @@ def _skill_variance(
     """Return how far skills differ, as far as the groups seen tell."""
     known = float((1 - skill_var / prior_var).sum())
     total = float((skill**2).sum()) + SKILL_SD_WEIGHT * SKILL_SD**2
-    return float(np.clip(total / (known + SKILL_SD_WEIGHT), *np.square(SKILL_SD_RANGE)))
+    low, high = SKILL_SD_RANGE
+    return min(max(total / (known + SKILL_SD_WEIGHT), low**2), high**2)
 
 
 def _family_means(
@@ -288,11 +296,12 @@ def _tau2(
     A cell counts by what it can tell of τ²: one at most, however many labels it has.
     """
     labelled = n > 0
-    free = 1 - np.clip(leverage, 0, MAX_LEVERAGE)
+    free = 1 - np.minimum(leverage, MAX_LEVERAGE)  # a share is never below 0
     error = np.divide(noise, n, out=np.zeros_like(n), where=labelled)
     weight = np.where(labelled, free * (TAU2 / (TAU2 + error)) ** 2, 0.0)
     mass, found = weight.sum(axis=1), (weight * (residual**2 / free - error)).sum(axis=1)
+    low, high = TAU2_RANGE
     pooled = found.sum() + TAU2_POOLED_CELLS * TAU2
-    pooled = np.clip(pooled / (mass.sum() + TAU2_POOLED_CELLS), *TAU2_RANGE)
+    pooled = np.minimum(np.maximum(pooled / (mass.sum() + TAU2_POOLED_CELLS), low), high)
     own = (found + TAU2_OWN_CELLS * pooled) / (mass + TAU2_OWN_CELLS)
-    return np.clip(own, *TAU2_RANGE)
+    return np.minimum(np.maximum(own, low), high)

@@ -109,7 +109,7 @@ def see(
     look = partial(_outlook, read=read, rows=rows, configuration=configuration, marked=marked)
     out = [look(None, together, shared, shared.quality, categories=digests.shared)]
     by_profile = [_profiled(labels, digests.shared, catalog.digests, known, within, now_ms)]
-    lent = teaching.borrowed(together)[0][..., Q.N]
+    lent = teaching.borrowed(together)[0][..., Q.N] if configuration.own_apps else None
     for name in configuration.own_apps:
         categories = configuration.apps[name].categories
         own = np.array([categories[task] for task in configuration.task_index], dtype=np.uint64)
@@ -122,6 +122,7 @@ def see(
         apart = teaching.with_own_labels(shared, *given)
         found = look(name, evidence, apart, given[0], categories=own)
         damaged = found.posterior.damaged & ~out[0].posterior.damaged
+        assert lent is not None
         out.append(replace(found, borrowed=lent, damaged=damaged))
         by_profile.append(_profiled(labels, own, catalog.digests, known, within, now_ms))
     return tuple(replace(one, profiled=n) for one, n in zip(out, by_profile, strict=True))
