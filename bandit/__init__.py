@@ -7,6 +7,7 @@ Nothing here does I/O, reads a clock, owns a random generator or logs. In readin
 - `exact`: sums that never wrap
 - `families`: which statistics there are, and what their columns hold
 - `evidence`: decayed sums as of some time
+- `terms`: keys with integers, and what follows from the keys alone
 - `cells`: additive integer statistics per (category, endpoint)
 - `grid`: the same by position, for replay
 - `grouping`: rows that belong together, found fast

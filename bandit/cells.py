@@ -9,7 +9,7 @@ second row, the carry, in whole multiples.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,8 @@ from bandit.families import (
     UNWEIGHTED,
     Family,
 )
+from bandit.terms import Terms as Terms
+from bandit.terms import group
 
 CARRY = 1 << 8
 """Added to the family of a row, names its carry: how often the sums hold `UNIT` beyond the row.
@@ -63,15 +65,6 @@ _BOUND = {family: np.full(N_COLUMNS, HUGE) for family in Family}
 for _family, _named in LARGEST.items():
     for _column, _largest in _named.items():
         _BOUND[_family][_column] *= _largest
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What records add: one key and one vector of integers each."""
-
-    keys: NDArray[np.void]  # (n,) of KEY
-    values: NDArray[np.int64]  # (n, N_COLUMNS)
-    owners: NDArray[np.uint64] | None = None  # (n,) whose state each adds to; None: all to one
 
 
 def terms(
@@ -193,39 +186,6 @@ def windows(keys: NDArray[np.void], family: Family) -> NDArray[np.int64]:
     return found & NO_EPOCH if family in BY_REGIME else found
 
 
-_MIX = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93)
-"""Odd multipliers: digests are well mixed already, numbers of windows are not."""
-
-
-def group(columns: list[NDArray[np.uint64]]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return an order in which equal rows lie together, and where in it each group starts.
-
-    Sorts one mixed word a row instead of whole rows, which is ten times as fast; should two
-    different rows ever share a word, the rows themselves are sorted.
-
-    Args:
-        columns: up to four words of each row, (n,) each, n > 0.
-    """
-    word = np.zeros(len(columns[0]), dtype=np.uint64)
-    for column, factor in zip(columns, _MIX, strict=False):
-        word = (word ^ (word >> np.uint64(29))) + column.astype(np.uint64) * np.uint64(factor)
-    order = np.argsort(word, kind="stable")
-    differs = _differs([word], order)
-    if (differs != _differs(columns, order)).any():
-        order = np.lexsort(columns[::-1])
-        differs = _differs(columns, order)
-    return order, np.concatenate([[0], np.flatnonzero(differs) + 1])
-
-
-def _differs(columns: list[NDArray[np.uint64]], order: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """Return for each but the last in `order` whether the next one is another row."""
-    out = np.zeros(len(order) - 1, dtype=bool)
-    for column in columns:
-        placed = column[order]
-        out |= placed[1:] != placed[:-1]
-    return out
-
-
 def read(
     rows: Terms,
     *,
@@ -241,10 +201,18 @@ def read(
         rows: any number of rows; several of one cell (shards, windows) are added up.
         categories, endpoints: (n_categories,) and (n_arms,) digests, in the order wanted.
     """
-    c = positions(rows.keys["category"], categories)
-    e = positions(rows.keys["endpoint"], endpoints)
+
+    def find() -> list[_Place]:
+        c = positions(rows.keys["category"], categories)
+        e = positions(rows.keys["endpoint"], endpoints)
+        return [_place(rows.keys, family, c, e) for family in FADING]
+
+    places = rows.once("read", (categories, endpoints), find)
     shape = (len(categories), len(endpoints), N_COLUMNS)
-    found = (_read_family(rows, family, c, e, shape, now_ms=now_ms) for family in FADING)
+    found = (
+        _read_family(rows.values, family, place, shape, now_ms=now_ms)
+        for family, place in zip(FADING, places, strict=True)
+    )
     return Evidence(*found)
 
 
@@ -253,15 +221,19 @@ def renamed(rows: Terms, names: NDArray[np.uint64], to: NDArray[np.uint64]) -> T
 
     What is under its new name already is not touched.
     """
+    found: Terms | None = rows.once("renamed", (names, to), lambda: _renamed(rows, names, to))
+    return rows if found is None else found.of_same_keys(rows.values)
+
+
+def _renamed(rows: Terms, names: NDArray[np.uint64], to: NDArray[np.uint64]) -> Terms | None:
     moves = names != to
-    names, to = names[moves], to[moves]
-    at = positions(rows.keys["category"], names)
+    at = positions(rows.keys["category"], names[moves])
     mine = at >= 0
     if not mine.any():
-        return rows
+        return None
     keys = rows.keys.copy()
-    keys["category"][mine] = to[at[mine]]
-    return Terms(keys, rows.values)
+    keys["category"][mine] = to[moves][at[mine]]
+    return Terms(keys, np.empty((0, N_COLUMNS), dtype=np.int64))
 
 
 def of_family(rows: Terms, family: Family) -> Terms:
@@ -290,30 +262,47 @@ def read_by_regime(
     out = {}
     for regime in sorted({0, *rows.keys["regime"].tolist()}):
         own = rows.keys["regime"] == regime
-        part = Terms(rows.keys[own], rows.values[own])
-        out[regime] = _read_family(part, family, c[own], e[own], shape, now_ms=now_ms)
+        place = _place(rows.keys[own], family, c[own], e[own])
+        out[regime] = _read_family(rows.values[own], family, place, shape, now_ms=now_ms)
     return out
 
 
+class _Place(NamedTuple):
+    """Where rows of a family belong, in the order in which they are added up."""
+
+    rows: NDArray[np.intp]  # (n,) which
+    category: NDArray[np.intp]
+    arm: NDArray[np.intp]
+    window: NDArray[np.int64]
+    units: NDArray[np.float64]  # what one in each stands for
+
+
+def _place(
+    keys: NDArray[np.void], family: Family, category: NDArray[np.intp], arm: NDArray[np.intp]
+) -> _Place:
+    """Return where the rows of one family belong, given where each row does (-1: nowhere)."""
+    pick = np.flatnonzero(is_of(keys, family) & (category >= 0) & (arm >= 0))
+    # Floats add up in the order of windows, each before its carry, however rows lie.
+    pick = pick[np.lexsort((keys["family"][pick], keys["window"][pick]))]
+    mine = keys[pick]
+    return _Place(pick, category[pick], arm[pick], windows(mine, family), _units(mine))
+
+
 def _read_family(
-    rows: Terms,
+    values: NDArray[np.int64],
     family: Family,
-    category: NDArray[np.intp],
-    arm: NDArray[np.intp],
+    place: _Place,
     shape: tuple[int, int, int],
     *,
     now_ms: int,
 ) -> NDArray[np.float64]:
-    """Return the evidence of one family, given where each row belongs (-1: nowhere)."""
+    """Return the evidence of one family, given where its rows belong."""
     out = np.zeros(shape)
-    pick = np.flatnonzero(is_of(rows.keys, family) & (category >= 0) & (arm >= 0))
-    if len(pick):
-        # Floats add up in the order of windows, each before its carry, however rows lie.
-        pick = pick[np.lexsort((rows.keys["family"][pick], rows.keys["window"][pick]))]
-        window = windows(rows.keys[pick], family)
-        scale = decay.window_scale(window, HALF_LIFE_MS[family], now_ms=now_ms)
-        scale *= _units(rows.keys[pick])
-        np.add.at(out, (category[pick], arm[pick]), rows.values[pick] * factor(family, scale))
+    if len(place.rows):
+        scale = decay.window_scale(place.window, HALF_LIFE_MS[family], now_ms=now_ms)
+        scale *= place.units
+        added = values[place.rows] * factor(family, scale)
+        np.add.at(out, (place.category, place.arm), added)
     return out
 
 

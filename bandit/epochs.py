@@ -67,6 +67,11 @@ def highest(rows: Terms) -> dict[int, int]:
 
     Profiles are in none.
     """
+    found: dict[int, int] = rows.once("highest", (), lambda: _highest(rows))
+    return dict(found)
+
+
+def _highest(rows: Terms) -> dict[int, int]:
     found = epochs_of(rows.keys)
     late = np.flatnonzero((found > 0) & (found != PROFILE))
     out: dict[int, int] = {}
@@ -84,6 +89,8 @@ def parted(rows: Terms, categories: NDArray[np.uint64], present: NDArray[np.int6
         categories, present: (n,) digests, and the epoch that each is in. In all others, every
             label is of the present one.
     """
+    if not len(categories) and rows.once("whole", (), lambda: _has_no_profile(rows)):
+        return Parted(rows)  # most often
     found = epochs_of(rows.keys)
     by_profile = found == PROFILE
     at = cells.positions(rows.keys["category"], categories)
@@ -94,6 +101,10 @@ def parted(rows: Terms, categories: NDArray[np.uint64], present: NDArray[np.int6
     if rest.all():
         return Parted(rows)
     return Parted(*(Terms(rows.keys[each], rows.values[each]) for each in (rest, old, by_profile)))
+
+
+def _has_no_profile(rows: Terms) -> bool:
+    return not (epochs_of(rows.keys) == PROFILE).any()
 
 
 def read_labels(

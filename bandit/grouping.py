@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit import decay, exact
-from bandit.cells import CARRY, EPOCH_BITS, KEY, NO_EPOCH, Terms, group
+from bandit.cells import CARRY, EPOCH_BITS, KEY, NO_EPOCH
 from bandit.families import (
     BY_REGIME,
     HALF_LIFE_MS,
@@ -24,6 +24,7 @@ from bandit.families import (
     UNWEIGHTED,
     Family,
 )
+from bandit.terms import Terms, group
 
 SPAN_MS = min(HALF_LIFE_MS.values()) * decay.HALF_LIVES_PER_WINDOW
 """The shortest decay window; every other family's is a multiple, so that records of one span are

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bandit import cells, decay, grouping
+from bandit import cells, decay, grouping, terms
 from bandit.families import HALF_LIFE_MS, N_COLUMNS, Family
 from bandit.grouping import Grouping
 
@@ -56,10 +56,10 @@ def test_a_span_lies_in_one_window_of_every_family() -> None:
 
 def test_two_cells_whose_words_collide_stay_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     # Patched, and private: nobody knows two rows whose words collide.
-    monkeypatch.setattr(cells, "_MIX", (0, 0, 0, 0))
+    monkeypatch.setattr(terms, "_MIX", (0, 0, 0, 0))
     rows = np.array([3, 1, 3, 2, 1], dtype=np.uint64)
 
-    order, starts = cells.group([rows, rows])
+    order, starts = terms.group([rows, rows])
 
     assert rows[order].tolist() == [1, 1, 2, 3, 3]
     assert starts.tolist() == [0, 2, 3]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from bandit import cells
@@ -47,6 +47,8 @@ class Followed:
     trials: SeenTrials
     names: dict[int, str] | None = None  # of digests; None: not read yet
     stale: bool = False  # something is known that is not believed yet
+    _keys: bytes = b""
+    _rows: Terms = field(default_factory=lambda: cells.from_bytes(b"", b""))
 
     def read_names(self) -> dict[int, str]:
         """Return what digests stand for, as the store knew when it was first looked at.
@@ -61,7 +63,12 @@ class Followed:
 
     def read_rows(self) -> Terms:
         """Return all rows, as last polled."""
-        return cells.from_bytes(*self.reader.rows())
+        keys, rows = self.reader.rows()
+        found = cells.from_bytes(keys, rows)
+        if keys == self._keys:  # most often: what follows from them is known
+            found = self._rows.of_same_keys(found.values)
+        self._keys, self._rows = keys, found
+        return found
 
     def look(self) -> tuple[SeenState, bool]:
         """Look at standings, watches, switch, secrets and what else is said, and at the rows.
