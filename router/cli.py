@@ -46,17 +46,26 @@ app.command()(cli_first_day.init)
 
 
 @app.command()
-def up(config: Config = None, longest_pause: LongestPause = 10.0) -> None:
+def up(
+    config: Config = None,
+    longest_pause: LongestPause = 10.0,
+    processes: Annotated[
+        int, typer.Option(min=1, max=64, help="Routers that share the port, each on its core.")
+    ] = 1,
+) -> None:
     """Run store, worker and router; Ctrl-C ends them all."""
     from router.commands import up as verb
 
-    verb.up(config, longest_pause)
+    verb.up(config, longest_pause, processes)
 
 
 @app.command(hidden=True)
 def serve(
     config: Config = None,
     ready: Annotated[Path | None, typer.Option(help="Write the port here once it listens.")] = None,
+    shared: Annotated[
+        str | None, typer.Option(help="Its number, and descriptors to listen at: 2:5,6.")
+    ] = None,
 ) -> None:
     """Run the router alone."""
     with sparing():  # before anything else imports them
@@ -66,7 +75,7 @@ def serve(
 
     from router.commands import serve as verb
 
-    verb.serve(config, ready)
+    verb.serve(config, ready, shared)
 
 
 @app.command(hidden=True)

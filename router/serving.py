@@ -10,7 +10,7 @@ import structlog
 
 from router.config.compiled import Configuration
 from router.config.process import ServerEntry
-from router.net.address import bound
+from router.net.address import SharedPort, bound, passed_on
 from router.net.drain import Drain
 from router.net.inbound import Reception
 from router.net.listener import Listener, allow_descriptors, serve_until_asked
@@ -22,7 +22,12 @@ log = structlog.get_logger()
 
 
 def run(
-    configuration: Configuration, address: Address, file: Path, *, ready: Path | None = None
+    configuration: Configuration,
+    address: Address,
+    file: Path,
+    *,
+    ready: Path | None = None,
+    shared: SharedPort | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then finish the answers that are under way.
 
@@ -30,13 +35,14 @@ def run(
 
     Args:
         ready: a file that is written with the port once the socket listens.
+        shared: several processes serve by the same sockets, and this is one of them.
 
     Raises:
         CannotListen: the address cannot be had.
         OSError: the state directory cannot be used.
     """
     entry = configuration.server
-    sockets = bound(entry.host, entry.port)
+    sockets = passed_on(shared.descriptors) if shared else bound(entry.host, entry.port)
     app = Sidecar(configuration, address, observing=True, file=file)
     app.admission.most = allow_descriptors(entry.max_in_flight)
     if app.admission.most < entry.max_in_flight:
@@ -48,11 +54,16 @@ def run(
         if ready is not None:
             ready.write_text(str(port))
 
+    if shared is not None:
+        app.owners.exposition.process = shared.process
     _reload_on_hang_up(app)
-    serve_until_asked(listener(app, entry, on_listen=tell), sockets)
+    served = listener(app, entry, on_listen=tell, shares=shared is not None)
+    serve_until_asked(served, sockets)
 
 
-def listener(app: Sidecar, entry: ServerEntry, *, on_listen: Callable[[int], None]) -> Listener:
+def listener(
+    app: Sidecar, entry: ServerEntry, *, on_listen: Callable[[int], None], shares: bool = False
+) -> Listener:
     """Return what serves a sidecar over HTTP."""
     routes = app.routes
     drain = Drain(routes.under_way, silent_s=entry.drain_s, most_s=entry.drain_most_s)
@@ -63,6 +74,7 @@ def listener(app: Sidecar, entry: ServerEntry, *, on_listen: Callable[[int], Non
         on_stop=app.drain,
         start=app.start,
         stop=app.stop,
+        shares=shares,
     )
 
 

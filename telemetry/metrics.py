@@ -5,6 +5,7 @@ Labels are bounded by configuration: endpoints, tasks, strategies. Never users o
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -106,6 +107,19 @@ Gauges = Callable[[], dict[str, tuple[str, float]]]
 """Name -> (what it is, value), asked for at every exposition."""
 
 
+_NAME = re.compile(rb"^(\w[\w:]*)(\{)?", re.M)
+
+
+def labelled(text: bytes, process: str) -> bytes:
+    """Return an exposition in which each sample says of which process it is."""
+    label = b'process="%s"' % process.encode()
+
+    def with_label(found: re.Match[bytes]) -> bytes:
+        return found[1] + (b"{" + label + (b"," if found[2] else b"}"))
+
+    return _NAME.sub(with_label, text)
+
+
 class Exposition(Collector):
     """The metrics in Prometheus's form."""
 
@@ -118,12 +132,14 @@ class Exposition(Collector):
         self._metrics = metrics
         self._gauges = gauges
         self._endpoint_gauges = endpoint_gauges
+        self.process = ""  # which of several that share the port; names all of its samples
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
     def text(self) -> bytes:
         """Return the exposition."""
-        return generate_latest(self._registry)
+        text = generate_latest(self._registry)
+        return labelled(text, self.process) if self.process else text
 
     def collect(
         self,

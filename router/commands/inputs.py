@@ -117,15 +117,24 @@ def check_layout(entries: File | Configuration, address: Any) -> None:
         return
 
 
-def require_port(server: ServerEntry) -> None:
+def require_port(server: ServerEntry) -> list[int]:
     """Say at once that the address cannot be had, instead of failing over and over."""
+    for descriptor in kept_port(server):
+        os.close(descriptor)
+    return []
+
+
+def kept_port(server: ServerEntry) -> list[int]:
+    """Return descriptors of sockets at the address, which programs started from here inherit."""
     from router.net.address import CannotListen, bound
 
     try:
-        for one in bound(server.host, server.port):
-            one.close()
+        found = [one.detach() for one in bound(server.host, server.port)]
     except CannotListen as error:
         fail(str(error), FAILED if error.is_taken else BAD_INPUT)
+    for descriptor in found:
+        os.set_inheritable(descriptor, True)
+    return found
 
 
 def sidecar(url: str | None, key: str, config: Path | None) -> tuple[str, dict[str, str]]:

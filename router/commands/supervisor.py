@@ -49,6 +49,7 @@ class Part:
     command: list[str]
     stop_s: float = STOP_MARGIN_S  # how long it may take to end
     reloads: bool = False  # takes its configuration anew on SIGHUP
+    sockets: list[int] = field(default_factory=list)  # descriptors that it shares with its like
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,7 @@ class Running:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
                 env=child_environment(),
+                pass_fds=self.part.sockets,
             )
         finally:
             signal.signal(signal.SIGHUP, before)
@@ -130,12 +132,16 @@ class Running:
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGHUP)
 
-    def stop(self) -> None:
-        """Ask it to end, and see to it."""
-        if self.process is None or self.process.poll() is not None:
+    def ask(self) -> None:
+        """Ask it to end."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            self.stopping = True
+
+    def see_off(self) -> None:
+        """See to it that it ends, once it was asked."""
+        if self.process is None or not self.stopping:
             return
-        self.process.terminate()
-        self.stopping = True
         try:
             self.process.wait(self.part.stop_s)
         except subprocess.TimeoutExpired:
@@ -187,9 +193,19 @@ class Supervisor:
                     self._tend()
                     sleep(min([self.tend_every_s, *(part.due_s for part in self.parts)]))
             finally:
-                for part in self.parts:
-                    part.stop()
+                self._stop()
         return 0
+
+    def _stop(self) -> None:
+        """Stop what serves, at once with its like; then the others, one after the other."""
+        for descriptor in {one for part in self.parts for one in part.part.sockets}:
+            os.close(descriptor)  # or who comes now would wait for nobody
+        serving = [part for part in self.parts if part.part.reloads]
+        for group in (serving, *([part] for part in self.parts if part not in serving)):
+            for part in group:
+                part.ask()
+            for part in group:
+                part.see_off()
 
     def _await_first(self, sleep: Callable[[float], None]) -> int | None:
         """Start the first part and wait until it serves; return its exit code if it never does."""

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, NoReturn
 
 from router.commands.console import FAILED, fail
 from router.commands.greeting import greeting_of
-from router.commands.inputs import check_layout, opened_store, require_port, written
+from router.commands.inputs import check_layout, kept_port, opened_store, require_port, written
 from router.commands.state import require_state, state_of
 from router.commands.supervisor import STOP_MARGIN_S, Part, ProcessPlan
 from router.config.checks import address_problem
 from router.config.places import find_file
+from router.net.address import SharedPort
 from telemetry.keys import DEFAULT_PREFIX
 from telemetry.processes import own_environment
 
@@ -29,37 +30,51 @@ READY_FILE = "router.port"
 """In the state directory: the router's port, once it listens."""
 
 
-def up(config: Path | None, longest_pause_s: float) -> None:
+def up(config: Path | None, longest_pause_s: float, processes: int = 1) -> None:
     """Run store, worker and router until a signal asks to stop.
+
+    Several routers share sockets that are bound here: so a port that is taken is refused, any free
+    one is the same for all, and who waits to be let in is not lost with one that dies, as with a
+    queue for each (SO_REUSEPORT).
 
     Whether the store can be used the router finds out: it is started first, and where it does not
     come to listen, nothing else is started.
     """
     entries = written(config)
     server, state_dir = entries.server, state_of(entries.server)
-    require_port(server)
     require_state(state_dir)
+    sockets = kept_port(server) if processes > 1 else require_port(server)
     url = entries.store.url() or os.environ.get("REDIS_URL")
     named = entries.store.url_env or "REDIS_URL"
     if url and (problem := address_problem(url, named=named)):
         fail(problem, FAILED)
     ready = state_dir / READY_FILE
     command = [sys.executable, "-m", "router.cli", "serve", "--config", str(find_file(config))]
-    router = Part(
-        "router",
-        [*command, "--ready", str(ready)],
-        stop_s=max(server.drain_s, server.drain_most_s) + STOP_MARGIN_S,
-        reloads=True,
-    )
+    routers = [
+        Part(
+            f"router {number}" if sockets else "router",
+            [*command, *_of_several(number, sockets, ready)],
+            stop_s=max(server.drain_s, server.drain_most_s) + STOP_MARGIN_S,
+            reloads=True,
+            sockets=sockets,
+        )
+        for number in range(1, processes + 1)
+    ]
     _run(
         ProcessPlan(
-            [router, *_workers(entries, url)],
+            [*routers, *_workers(entries, url)],
             store=None if url else str(state_dir / "store"),
             first_ready=str(ready),
             greeting=greeting_of(entries, state_dir),
             longest_pause_s=longest_pause_s,
         )
     )
+
+
+def _of_several(number: int, sockets: list[int], ready: Path) -> list[str]:
+    """Return what one of several routers is told; the first one says that it serves."""
+    told = ["--ready", str(ready)] if number == 1 else []
+    return [*told, "--shared", SharedPort(str(number), sockets).text()] if sockets else told
 
 
 def work(config: Path | None, longest_pause_s: float) -> None:

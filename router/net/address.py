@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 
 class CannotListen(Exception):
@@ -25,6 +27,33 @@ def _fix(error: OSError, port: int) -> str:
     if error.errno == errno.EADDRNOTAVAIL:
         return "server.host is no address of this machine; 127.0.0.1 is, and 0.0.0.0 is all"
     return "set server.host and server.port"
+
+
+@dataclass(frozen=True, slots=True)
+class SharedPort:
+    """One of several processes that serve by the same sockets."""
+
+    process: str  # its number, from 1
+    descriptors: list[int]  # of the sockets, bound by whoever started it
+
+    @classmethod
+    def parse(cls, text: str) -> SharedPort:
+        """Return what `--shared` says: `2:5,6`."""
+        process, _, descriptors = text.partition(":")
+        return cls(process, [int(one) for one in descriptors.split(",")])
+
+    def text(self) -> str:
+        """Return it as an argument."""
+        return f"{self.process}:{','.join(map(str, self.descriptors))}"
+
+
+def passed_on(descriptors: Sequence[int]) -> list[socket.socket]:
+    """Return the sockets that whoever started this process bound for it and its like."""
+    sockets = [socket.socket(fileno=one) for one in descriptors]
+    for one in sockets:
+        one.set_inheritable(False)
+        one.setblocking(False)
+    return sockets
 
 
 def bound(host: str, port: int) -> list[socket.socket]:

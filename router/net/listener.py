@@ -29,6 +29,8 @@ BACKLOG = 4096
 """What Linux allows at most since 5.4: thousands may connect between two turns."""
 ACCEPTS_A_TURN = 256
 """5 ms of work: more would hold up those who are connected."""
+ACCEPTS_A_TURN_OF_SEVERAL = 4
+"""Where processes share a socket: who wakes first is to leave some to the others."""
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 REST_S = 0.1
 """How long nobody is let in where there are no descriptors: some are given back meanwhile."""
@@ -60,6 +62,7 @@ class Doors:
 
     sockets: list[socket.socket]
     protocol: Callable[[], asyncio.Protocol]
+    accepts: int = ACCEPTS_A_TURN
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     _entering: set[asyncio.Task[object]] = field(default_factory=set)
     _said_at: float = -SAY_AGAIN_S
@@ -78,7 +81,7 @@ class Doors:
                 one.close()
 
     def _accept(self, listening: socket.socket) -> None:
-        for _ in range(ACCEPTS_A_TURN):
+        for _ in range(self.accepts):
             try:
                 line, _ = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -130,6 +133,7 @@ class Listener:
         on_stop: Callable[[], None] = lambda: None,
         start: Callable[[], Awaitable[None]] = _nothing,
         stop: Callable[[], Awaitable[None]] = _nothing,
+        shares: bool = False,
     ) -> None:
         """Prepare.
 
@@ -138,12 +142,14 @@ class Listener:
             on_stop: is called with the first signal.
             start: what has to be there before anybody is let in.
             stop: what ends once nobody is served any more.
+            shares: other processes let clients in by the same sockets.
         """
         self._served = served
         self._drain = drain
         self._on_listen = on_listen
         self._on_stop = on_stop
         self._start, self._stop = start, stop
+        self._accepts = ACCEPTS_A_TURN_OF_SEVERAL if shares else ACCEPTS_A_TURN
         self._asked = False
         self._wake: Callable[[], object] = lambda: None
 
@@ -173,7 +179,7 @@ class Listener:
             for one in sockets:
                 one.close()
             raise
-        doors = Doors(sockets, partial(ClientConnection, self._served))
+        doors = Doors(sockets, partial(ClientConnection, self._served), self._accepts)
         doors.open()
         self._on_listen(sockets[0].getsockname()[1])
         if not self._asked:
