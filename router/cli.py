@@ -54,9 +54,21 @@ def up(
     ] = 1,
 ) -> None:
     """Run store, worker and router; Ctrl-C ends them all."""
-    from router.commands import up as verb
+    from router.commands.early import EarlyRouter
 
-    verb.up(config, longest_pause, processes)
+    early = EarlyRouter.begin(config) if processes == 1 else None
+    try:
+        with sparing():  # before anything else imports them
+            import redis  # noqa: F401
+            import structlog  # noqa: F401
+
+        from router.commands import up as verb
+
+        verb.up(config, longest_pause, processes, early)
+    except BaseException:
+        if early is not None:
+            early.give_up()
+        raise
 
 
 @app.command(hidden=True)
@@ -65,6 +77,9 @@ def serve(
     ready: Annotated[Path | None, typer.Option(help="Write the port here once it listens.")] = None,
     shared: Annotated[
         str | None, typer.Option(help="Its number, and descriptors to listen at: 2:5,6.")
+    ] = None,
+    await_ready: Annotated[
+        int | None, typer.Option(help="Descriptor on which --ready comes; till then only import.")
     ] = None,
 ) -> None:
     """Run the router alone."""
@@ -75,6 +90,10 @@ def serve(
 
     from router.commands import serve as verb
 
+    if await_ready is not None:
+        from router.commands.early import awaited
+
+        ready = awaited(await_ready)
     verb.serve(config, ready, shared)
 
 

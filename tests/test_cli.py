@@ -393,3 +393,21 @@ def test_bad_input_exits_2(arguments: list[str]) -> None:
 
     assert done.exit_code == 2
     assert done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", ["endpoints: 3\n", None])
+def test_a_router_that_waits_is_gone_where_the_configuration_is_refused(
+    text: str | None, tmp_path: Path
+) -> None:
+    config = tmp_path / "pointsman.yaml"
+    if text is not None:
+        config.write_text(text)
+
+    done = subprocess.run(
+        program("up", "--config", str(config)), capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 2
+    assert done.stderr.count("pointsman.yaml") == 1, "said once"
+    assert descendants(tmp_path) == []

@@ -118,3 +118,40 @@ def test_what_is_said_once_it_listens_is_said_then_and_once(
 
     assert code == (0 if writes else 3)
     assert capfd.readouterr().err.count("listening at 4711\n") == said
+
+
+def test_a_child_from_before_is_seen_to_like_any_other() -> None:
+    """As of a process that became the supervisor: it did not start the child by itself."""
+    ours, theirs = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.close(theirs)
+        os._exit(7 if os.read(ours, 99) == b"/ready\n" else 1)
+    running = Running(Part("router", []))
+
+    running.adopt(pid, theirs, Path("/ready"))
+
+    assert running.process is not None
+    assert running.process.wait(10) == 7
+    assert running.process.poll() == 7
+    running.process.terminate()  # it is gone: nothing happens
+    os.close(ours)
+
+
+def test_a_child_from_before_that_does_not_end_is_killed() -> None:
+    pid = os.fork()
+    if not pid:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        time.sleep(60)
+        os._exit(0)
+    ours, theirs = os.pipe()
+    os.close(ours)  # it does not listen
+    running = Running(Part("router", [], stop_s=0.5))
+    running.adopt(pid, theirs, Path("/ready"))
+    time.sleep(0.2)
+
+    running.ask()
+    running.see_off()
+
+    assert running.process is not None
+    assert running.process.poll() == -signal.SIGKILL

@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from router.commands.adopted import AdoptedProcess
 from telemetry.embedded import PrivateServer
 from telemetry.errors import TelemetryError
 from telemetry.processes import child_environment, end_with_parent, has_terminal
@@ -59,6 +60,7 @@ class ProcessPlan:
     parts: list[Part]
     store: str | None = None  # directory of the private store, if it is ours to keep
     first_ready: str | None = None  # the first part writes its port here once it serves
+    early: tuple[int, int] | None = None  # process id and line of the first part, which waits there
     greeting: str = ""  # what is said then, with the port in place of PORT
     longest_pause_s: float = LONGEST_PAUSE_S
 
@@ -80,7 +82,7 @@ class Running:
     part: Part
     longest_pause_s: float = LONGEST_PAUSE_S
     pause_s: float = FIRST_PAUSE_S
-    process: subprocess.Popen[bytes] | None = None
+    process: subprocess.Popen[bytes] | AdoptedProcess | None = None
     started_at: float = 0.0
     next_start: float = 0.0
     stopping: bool = False
@@ -104,6 +106,12 @@ class Running:
         finally:
             signal.signal(signal.SIGHUP, before)
         self.started_at = time.monotonic()
+
+    def adopt(self, pid: int, line: int, ready: Path) -> None:
+        """Have one serve that was started before, and waits to be told where to say so."""
+        self.process, self.started_at = AdoptedProcess(pid), time.monotonic()
+        with suppress(BrokenPipeError), open(line, "w", encoding="utf-8") as told:
+            told.write(f"{ready}\n")
 
     def check(self) -> None:
         """Start it again if it died."""
@@ -163,6 +171,7 @@ class Supervisor:
     tend: Callable[[], object]  # called now and then: sees to the store
     tend_every_s: float = TEND_EVERY_S
     first_ready: Path | None = None
+    early: tuple[int, int] | None = None
     greeting: str = ""
     _asked: bool = field(default=False)
     _told_to_reload: bool = field(default=False)
@@ -212,7 +221,10 @@ class Supervisor:
         assert self.first_ready is not None
         self.first_ready.unlink(missing_ok=True)
         first, deadline = self.parts[0], time.monotonic() + FIRST_READY_S
-        first.start()
+        if self.early is not None:
+            first.adopt(*self.early, self.first_ready)
+        else:
+            first.start()
         while not (self._asked or self.first_ready.exists() or time.monotonic() > deadline):
             assert first.process is not None
             if (code := first.process.poll()) is not None:
@@ -304,6 +316,7 @@ def main(text: str) -> int:
                 parts,
                 tend=server.revive if server else lambda: None,
                 first_ready=Path(plan.first_ready) if plan.first_ready else None,
+                early=plan.early,
                 greeting=plan.greeting,
             ).run()
     except TelemetryError as error:

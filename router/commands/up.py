@@ -21,6 +21,7 @@ from telemetry.keys import DEFAULT_PREFIX
 from telemetry.processes import own_environment
 
 if TYPE_CHECKING:
+    from router.commands.early import EarlyRouter
     from router.config.entries import File
     from router.config.process import ArchiveEntry, AuditEntry
 
@@ -30,7 +31,12 @@ READY_FILE = "router.port"
 """In the state directory: the router's port, once it listens."""
 
 
-def up(config: Path | None, longest_pause_s: float, processes: int = 1) -> None:
+def up(
+    config: Path | None,
+    longest_pause_s: float,
+    processes: int = 1,
+    early: EarlyRouter | None = None,
+) -> None:
     """Run store, worker and router until a signal asks to stop.
 
     Several routers share sockets that are bound here: so a port that is taken is refused, any free
@@ -65,6 +71,7 @@ def up(config: Path | None, longest_pause_s: float, processes: int = 1) -> None:
             [*routers, *_workers(entries, url)],
             store=None if url else str(state_dir / "store"),
             first_ready=str(ready),
+            early=(early.pid, early.line) if early is not None else None,
             greeting=greeting_of(entries, state_dir),
             longest_pause_s=longest_pause_s,
         )
