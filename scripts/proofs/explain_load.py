@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from typing import Any
 
 from router.config.compiled import Configuration
 from router.decision.context import Moment
@@ -58,15 +57,7 @@ class ExplainLoad:
         asyncio.run(self._run(n))
 
     async def _run(self, n: int) -> None:
-        asked: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        started, ended = asyncio.Event(), asyncio.Event()
-
-        async def say(message: dict[str, Any]) -> None:
-            (started if "startup" in message["type"] else ended).set()
-
-        await asked.put({"type": "lifespan.startup"})
-        life = asyncio.create_task(self.sidecar({"type": "lifespan"}, asked.get, say))  # type: ignore[arg-type]
-        await started.wait()
+        await self.sidecar.start()
         while self._n < n:
             batch = min(AT_ONCE, n - self._n)
             for first in range(0, batch, OPEN):
@@ -75,9 +66,7 @@ class ExplainLoad:
                 )
             self._n += batch
             await asyncio.to_thread(self.sidecar.decisions.flush)
-        await asked.put({"type": "lifespan.shutdown"})
-        await ended.wait()
-        await life
+        await self.sidecar.stop()
 
     async def _call(self, number: int) -> None:
         beliefs = self.sidecar.keeper.current
