@@ -47,7 +47,7 @@ def sidecar(provider: Provider, state_dir: Path, address: Address) -> Iterator[S
 def decided(sidecar: Sidecar) -> Decision:
     """A decision that was served."""
     found: list[Decision] = []
-    sidecar.app.calls.note = lambda decision, answered: found.append(decision)
+    sidecar.app.calls.note = lambda decision, answered, kind: found.append(decision)
     assert sidecar.chat("auto").status_code == 200
     return found[0]
 

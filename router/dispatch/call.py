@@ -15,6 +15,7 @@ import structlog
 from router.decision import planner
 from router.decision.context import CallContext
 from router.decision.decide import Decider, Decision
+from router.decision.kinds import DecisionKind
 from router.decision.stored_ids import StoredIds
 from router.dialects.errors import refusal_event
 from router.dispatch.answer_headers import answer_headers, decision_headers
@@ -55,6 +56,10 @@ from telemetry.events import Result
 log = structlog.get_logger()
 
 
+NoteDecision = Callable[[Decision, Endpoint | None, DecisionKind], None]
+"""Notes a decision, or who else answered it, for later explanations."""
+
+
 class Calls:
     """Serves calls that are decided here."""
 
@@ -68,7 +73,7 @@ class Calls:
         ids: StoredIds,
         thoughts: StoredIds,
         observer: ObserverLine | None = None,
-        note: Callable[[Decision, Endpoint | None], None] = lambda decision, answered: None,
+        note: NoteDecision = lambda decision, answered, kind: None,
     ) -> None:
         self.decider, self.contexts = decider, decider.contexts
         self.dispatcher = dispatcher
@@ -113,12 +118,12 @@ class Calls:
     async def _serve(self, context: CallContext, exchange: Exchange) -> None:
         decision = await self.decider.decide(context)
         decide_s = time.monotonic() - context.at.monotonic_s
-        self.note(decision, None)
         self.booking.count_decision(decision, decide_s)
         note_version(self.contexts.keeper, context)
         self.contexts.keeper.tag_names.note(context.spend_tag)
         guard = DisconnectGuard(exchange)
         call = _Call(self, decision, exchange, guard, decide_s)
+        self.note(decision, None, call.books.kind)
         try:
             await call.run()
         except asyncio.CancelledError:
@@ -340,7 +345,7 @@ class _Call:
         if final:
             self._note_ids(endpoint, attempt.answer_id, attempt.container, attempt.item_ids)
             if endpoint is not self.decision.plan.drawn:
-                self.home.note(self.decision, endpoint)
+                self.home.note(self.decision, endpoint, self.books.kind)
         note_thoughts(self.home.thoughts, context.caller, attempt)
         if told is not None and self._tell(token, told, answered=answered) and answered:
             flags |= READ

@@ -22,7 +22,7 @@ import structlog
 from router.beliefs.beliefs import Beliefs
 from router.config.rules import MergedPolicy
 from router.decision.decide import Decision
-from router.decision.kinds import kind_of
+from router.decision.kinds import DecisionKind, kind_of
 from router.endpoints.catalog import Endpoint
 from router.explain import explanation
 from router.explain.files import BUSY_S, DecisionFiles
@@ -78,7 +78,7 @@ class DecisionLog:
         if shared is not None:
             shared.packing = self.files.packing
         self._keeps = days > 0
-        self._queue: deque[tuple[Decision, Endpoint | None]] = deque()
+        self._queue: deque[tuple[Decision, Endpoint | None, DecisionKind | None]] = deque()
         self._waiting: list[DecisionRow] = []
         self._parts: dict[bytes, bytes] = {}  # of those: digest -> text, compressed
         self._waiting_bytes = 0
@@ -116,18 +116,24 @@ class DecisionLog:
         if self._thread.is_alive():
             self._thread.join(2 * BUSY_S + 1)
 
-    def put(self, decision: Decision, answered: Endpoint | None = None) -> None:
+    def put(
+        self,
+        decision: Decision,
+        answered: Endpoint | None = None,
+        kind: DecisionKind | None = None,
+    ) -> None:
         """Note a decision, or who answered it; never waits, never raises.
 
         Args:
             answered: another than the drawn endpoint; the decision itself was noted before.
+            kind: of the decision, where that is known.
         """
         if not self._keeps:
             return
         if len(self._queue) >= MAX_QUEUED:
             self._n_dropped += 1
             return
-        self._queue.append((decision, answered))
+        self._queue.append((decision, answered, kind))
         self._bell.ring()
 
     def flush(self) -> None:
@@ -181,12 +187,12 @@ class DecisionLog:
         """Take decisions out of the queue, as far as there is room for what waits."""
         rows: list[DecisionRow] = []
         for _ in range(len(self._queue)):
-            decision, answered = self._queue.popleft()
+            decision, answered, kind = self._queue.popleft()
             if self._waiting_bytes >= MAX_WAITING_BYTES:
                 self._n_dropped += 1
                 continue
             try:
-                rows.append(self._row(decision, answered))
+                rows.append(self._row(decision, answered, kind))
             except Exception as error:  # of this one alone
                 self.note(error)
                 self._n_dropped += 1
@@ -196,7 +202,9 @@ class DecisionLog:
         if self.shared is not None and rows:
             self.shared.put(rows, self._parts)
 
-    def _row(self, decision: Decision, answered: Endpoint | None) -> DecisionRow:
+    def _row(
+        self, decision: Decision, answered: Endpoint | None, kind: DecisionKind | None
+    ) -> DecisionRow:
         if answered is not None:
             frame = self._keep(explanation.packed(explanation.of_answer(answered)))
             nonce, made_ms = decision.nonce[:NONCE_BYTES], decision.decided_at_ms
@@ -209,19 +217,19 @@ class DecisionLog:
                 session=explanation.session_of(decision),
                 parts=(frame,),
             )
-        kept = self._kept(decision)
+        kept = self._kept(decision, kind)
         for part in kept.parts:
             self._keep(part)
         digests = kept.digests
         return explanation.row_of(decision, frame=digests[0], draw=kept.draw, parts=digests)
 
-    def _kept(self, decision: Decision) -> _Kept:
+    def _kept(self, decision: Decision, kind: DecisionKind | None = None) -> _Kept:
         """Return what is kept of a decision beside its row; once for all of its kind."""
         context, drawn = decision.context, decision.plan.drawn
         translations = context.translations
         if translations.told_of(drawn) or translations.left_out(drawn):
             return self._work_out(decision)  # which fields those are is each call's own
-        known = kind_of(decision).under(context.beliefs)
+        known = (kind or kind_of(decision)).under(context.beliefs)
         found: _Kept | None = known.get(_Kept)
         if found is None:
             found = known[_Kept] = self._work_out(decision)

@@ -136,7 +136,9 @@ class AgentPlay:
         left = [[n, SESSION_CALLS - n] for n in range(1, SESSION_CALLS + 1)]
         return json.dumps({"at_ms": 0, "apps": {f"{app:016x}": {"remaining": left}}}).encode()
 
-    def _note_decision(self, decision: Decision, answered: Endpoint | None = None) -> None:
+    def _note_decision(
+        self, decision: Decision, answered: Endpoint | None = None, kind: object = None
+    ) -> None:
         self._ended = "" if decision.ending is None else decision.ending.value
 
     async def _send(self, due: DueCall) -> None:

@@ -134,7 +134,9 @@ class PolicyPlay:
             circuit = health.breakers[digest].circuits[Trouble.FAILING]
             circuit.open_until = now + random.choice((-1, 5, 5))
 
-    def _note_decision(self, decision: Decision, answered: Endpoint | None = None) -> None:
+    def _note_decision(
+        self, decision: Decision, answered: Endpoint | None = None, kind: object = None
+    ) -> None:
         if answered is not None:
             return  # of one that was noted before
         counts = self.hosts.arrivals.counts
