@@ -18,7 +18,7 @@ from router.config.compiled import Configuration, compile_text
 from router.config.file import parse
 from router.config.keys import hashed, make_key
 from router.errors import ConfigError, Problem, RequestRejected
-from router.policy.callers import Keys
+from router.policy.callers import MAX_KNOWN, Keys
 from telemetry.store import Address
 
 ONE = "endpoints:\n  - {id: a, model: m, base_url: http://h/v1}\n"
@@ -64,6 +64,47 @@ def test_a_key_that_was_made_here_never_travels_on_not_even_a_revoked_one() -> N
 
     assert keys.caller(bearer(make_key())).credentials == ()
     assert keys.caller(bearer("sk-own")).credentials == ((b"authorization", b"Bearer sk-own"),)
+
+
+def test_a_caller_is_known_again_by_a_digest_and_its_key_stays_nowhere() -> None:
+    made, other = make_key(), "sk-provider-secret"
+    keys = Keys(compiled(f"apps: {{web: {{keys: ['{hashed(made)}']}}}}\n"))
+    asked = {**bearer(other), b"x-router-key": made.encode()}
+    beside = {**bearer(other + "2"), b"x-router-key": made.encode()}
+
+    found = [keys.caller(asked) for _ in range(3)]
+    another = keys.caller(beside)
+
+    assert {one.app.name for one in (*found, another)} == {"web"}
+    assert [one.credentials for one in found] == [tuple(bearer(other).items())] * 3
+    assert another.credentials[0][1].endswith(b"2")
+    assert len(keys._known) == 2
+    held = repr(keys._known).encode()
+    assert made.encode() not in held
+    assert other.encode() not in held
+
+
+def test_who_is_known_under_one_configuration_is_nobody_under_the_next() -> None:
+    one, two = make_key(), make_key()
+    text = "apps: {{web: {{keys: ['{}']}}}}\n"
+    before, after = (Keys(compiled(text.format(hashed(key)))) for key in (one, two))
+
+    assert before.caller(bearer(one)) is before.caller(bearer(one))
+    for _ in range(2):
+        with pytest.raises(RequestRejected):
+            after.caller(bearer(one))
+        with pytest.raises(RequestRejected):
+            before.caller({})
+    assert after._known == {}
+
+
+def test_as_many_callers_are_remembered_as_there_is_room_for() -> None:
+    keys = Keys(compiled(""))
+    for i in range(MAX_KNOWN + 5):
+        name = f"Bearer sk-{i}".encode()
+        assert keys.caller({b"authorization": name}).credentials == ((b"authorization", name),)
+
+    assert 0 < len(keys._known) <= MAX_KNOWN
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,9 @@ from router.errors import RequestRejected
 from router.policy.hints import short_name
 
 Headers = Mapping[bytes, bytes]
-
+CREDENTIALS = (b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key")
+MAX_KNOWN = 1024
+"""Sets of credentials that belong to somebody, in about 300 bytes each."""
 
 _BLIND = token_bytes(32)
 """Of this process alone, so that nobody can choose what a look-up compares."""
@@ -61,19 +63,41 @@ class Keys:
         self._configuration = configuration
         self._open = configuration.server.is_loopback
         self._default = configuration.apps.get(DEFAULT_APP)
+        self._unkeyed = None if self._holders or not self._default else Caller(self._default)
+        self._known: dict[bytes, tuple[Caller, tuple[int, ...]]] = {}
 
     def caller(self, headers: Headers) -> Caller:
         """Return whose call it is.
 
+        Which credentials are whose is remembered by a digest of them, so that none of them stays
+        in memory; what belongs to nobody is not.
+
         Raises:
             RequestRejected: keys are configured, and the call has none or a wrong one.
         """
-        own = headers.get(b"x-router-key")
-        given = [(each, _digest(_secret(each))) for each in _credentials(headers)]
-        theirs = tuple(each for each, digest in given if not self._is_ours(each, digest))
+        given, own = _credentials(headers), headers.get(b"x-router-key")
+        if not given and own is None and self._unkeyed is not None:
+            return self._unkeyed
+        told = _told_apart(given, own)
+        known = self._known.get(told)
+        if known is None:
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
+            known = self._known[told] = self._find(given, own)
+        caller, theirs = known
+        if not theirs:
+            return caller
+        return Caller(caller.app, tuple(given[i] for i in theirs), caller.holder)
+
+    def _find(
+        self, credentials: Sequence[tuple[bytes, bytes]], own: bytes | None
+    ) -> tuple[Caller, tuple[int, ...]]:
+        """Return whose call it is, without credentials, and which of them may be passed on."""
+        given = [(each, _digest(_secret(each))) for each in credentials]
+        theirs = tuple(i for i, one in enumerate(given) if not self._is_ours(*one))
         if not self._holders:
             assert self._default is not None  # the configuration check sees to it
-            return Caller(self._default, theirs)
+            return Caller(self._default), theirs
         digests = [_digest(own)] if own is not None else [digest for _, digest in given]
         if not digests:
             raise RequestRejected(
@@ -83,7 +107,7 @@ class Keys:
         holder = next((each for each in found if each is not None), None)
         if holder is None:
             raise RequestRejected("invalid_api_key", "this key belongs to no app")
-        return Caller(self._configuration.apps[holder.app], theirs, holder)
+        return Caller(self._configuration.apps[holder.app], (), holder), theirs
 
     def require_admin(self, headers: Headers) -> None:
         """Let only the admin key pass; where none is set, whoever can reach us on this machine.
@@ -194,8 +218,15 @@ def _is_loopback(url: bytes) -> bool:
 
 
 def _credentials(headers: Headers) -> list[tuple[bytes, bytes]]:
-    names = (b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key")
-    return [(name, headers[name]) for name in names if name in headers]
+    return [(name, headers[name]) for name in CREDENTIALS if name in headers]
+
+
+def _told_apart(given: Sequence[tuple[bytes, bytes]], own: bytes | None) -> bytes:
+    """Return what tells what calls come with, and from which nobody gets a key back."""
+    said = [b"%b %d %b" % (name, len(value), value) for name, value in given]
+    if own is not None:
+        said.append(b"own %d %b" % (len(own), own))
+    return _blinded(b"".join(said))
 
 
 def _secret(credential: tuple[bytes, bytes]) -> bytes:
