@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 
 from router.beliefs.beliefs import Beliefs
 from router.config.compiled import Configuration, compile_text
+from router.decision.call_units import KnownUnits
 from router.decision.context import CallContext, Moment
-from router.decision.units import KnownUnits
 from router.errors import RequestRejected
 from scripts.proofs.believed import rows_of
 from scripts.proofs.within import SentRequest, SidecarWithin
@@ -132,17 +132,17 @@ class World:
     @contextmanager
     def remembering_nothing(self) -> Iterator[None]:
         held = [self.beliefs._derived, self.beliefs.configuration._derived]
-        kept, units = [dict(one) for one in held], self.contexts._units
+        kept, units = [dict(one) for one in held], self.contexts._units._known
         for one in held:
             one.clear()
-        self.contexts._units = KnownUnits()
+        self.contexts._units._known = KnownUnits()
         try:
             yield
         finally:
             for one, before in zip(held, kept, strict=True):
                 one.clear()
                 one.update(before)
-            self.contexts._units = units
+            self.contexts._units._known = units
 
 
 def told(of: CallContext) -> tuple[object, ...]:

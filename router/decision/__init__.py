@@ -34,6 +34,7 @@
 - `stand_ins`: who serves a unit while the endpoint that it drew is out
 - `paced`: how a call goes by the price of money of its budgets
 - `settled_kinds`: what is settled of all calls of one kind, by one snapshot
+- `call_units`: the units of calls, hashed once
 - `contexts`: from a request to what is settled: task, rules, route, unit
 - `preview`: what would be decided, as JSON
 - `decide`: from there to a decision

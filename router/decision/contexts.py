@@ -5,8 +5,6 @@ Whatever the configuration says is read from the beliefs that the call started w
 
 from __future__ import annotations
 
-from functools import partial
-
 from msgspec import structs
 
 from router.beliefs.beliefs import Beliefs
@@ -15,8 +13,8 @@ from router.budgets.claims import Claims, find_claims
 from router.budgets.exploring import ExploringCeilings
 from router.budgets.prices import MoneyPrices
 from router.config.compiled import App, Configuration
-from router.config.entries import UnitKind
 from router.decision.at_cheapest import at_cheapest
+from router.decision.call_units import CallUnits
 from router.decision.context import (
     CallContext,
     Moment,
@@ -35,9 +33,9 @@ from router.decision.ruling import Guess
 from router.decision.rulings import ruled
 from router.decision.said import NO_SESSION, CallSession, FirstCall
 from router.decision.sessions import Sessions
-from router.decision.settled_kinds import CallKinds, SettledKind
+from router.decision.settled_kinds import CallKinds
 from router.decision.stored_ids import StoredIds
-from router.decision.units import SESSION_S, KnownUnits, Unit, uniforms, user_hash
+from router.decision.units import Unit, uniforms, user_hash
 from router.decision.within_budgets import within_budgets
 from router.dialects.request import CallRequest
 from router.endpoints.capabilities import MEDIA_NEEDS
@@ -78,9 +76,8 @@ class Contexts:
         self.secret = secret
         self.sizes = TokenSizes()
         self.nonces = Nonces()
-        self._units = KnownUnits()
+        self._units = CallUnits(keeper)
         self.prices = MoneyPrices()
-        self._first_call_s: float | None = None  # epoch seconds
 
     async def of(
         self,
@@ -115,7 +112,9 @@ class Contexts:
                 first = first_call(
                     configuration, caller, hints, request, look, at, off=off, claims=claims
                 )
-            session = await self.session_of(configuration, caller, hints, at, first)
+            session = self._known_session(configuration, caller, hints, at, first) or (
+                await self.session_of(configuration, caller, hints, at, first)
+            )
             if hints.data_class is not None and noting and not hints.dry_run:
                 # What is refused was said, too.
                 note_said(self.sessions, session, at, data_class=hints.data_class)
@@ -146,10 +145,8 @@ class Contexts:
             require_pinned(hints, request.model, beliefs.configuration.catalog.by_id)
             hints, session = apart_from_traffic(hints), session.as_heard()
         guess = None if look is None else look.steer if session.is_first else look.suggest
-        settle = partial(
-            self._settle, beliefs, caller, hints, request, at, guess=guess, look=look, maker=maker
-        )
-        context = await settle(session)
+        settle = self._settle
+        context = await settle(beliefs, caller, hints, request, at, session, guess, look, maker)
         if context is None or maker is not None or not may_keep(context):
             return context  # most often
         kept = await task_kept(self.draws, context)
@@ -157,7 +154,8 @@ class Contexts:
             return context
         try:
             said = structs.replace(session.said, task=kept)
-            other = await settle(structs.replace(session, said=said))
+            session = structs.replace(session, said=said)
+            other = await settle(beliefs, caller, hints, request, at, session, guess, look, maker)
         except RequestRejected:  # by a rule of that task: it is its own that it goes by
             return context
         forgotten = self.keeper.forgotten.since_ms
@@ -171,7 +169,6 @@ class Contexts:
         request: CallRequest,
         at: Moment,
         session: CallSession,
-        *,
         guess: Guess | None,
         look: PromptLook | None,
         maker: Endpoint | None,
@@ -193,7 +190,7 @@ class Contexts:
             require_tools(policy, request.offered)
         if policy.keeps_nothing:
             request = request.kept_nowhere()
-        unit = self._unit(caller, hints, kind, at)
+        unit = self._units.of(caller, hints, kind, at)
         seed = unit.key or self.nonces.take()
         routing = kind.routing
         if off:
@@ -264,23 +261,6 @@ class Contexts:
             look=look,
         )
         return with_price(context, self.prices, self.secret.at()) if claims else context
-
-    def _unit(self, caller: Caller, hints: Hints, kind: SettledKind, at: Moment) -> Unit:
-        app, secrets = caller.app, self.keeper.secrets.users.of_units
-        user = None if hints.profile else caller.user(hints.user)
-        return self._units.of(
-            secrets=secrets,
-            app=app.name,
-            app_digest=app.digest,
-            user=user,
-            session=hints.session,
-            stateless=hints.profile or app.entry.unit is UnitKind.CALL,
-            now=at.epoch_s,
-            draw_key=kind.draw_key,
-            is_users=hints.is_users,
-            is_part=kind.is_part,
-            looks_back=self._looks_back(at),
-        )
 
     async def under(self, context: CallContext, spent: Claims) -> CallContext | None:
         """Return what is settled of a call anew, by what these budgets say instead of it.
@@ -354,19 +334,26 @@ class Contexts:
         """
         if hints.session is None:
             return NO_SESSION
-        # Whoever asks: some calls of a client name no user, and carry the same conversation.
-        secrets, session = self.keeper.secrets.users.of_units, hints.session
-        if hints.is_users:
-            session = f"{caller.user(hints.user)}\x1f{session}"
-        of, now = (configuration, secrets, caller.app, session), at.epoch_s
-        known = self.sessions.known(*of, now=now, first=first)
-        return known or await self.sessions.of(*of, now=now, first=first)
+        known = self._known_session(configuration, caller, hints, at, first)
+        if known is not None:
+            return known
+        secrets, session = self.keeper.secrets.users.of_units, _session_in(caller, hints)
+        now = at.epoch_s
+        return await self.sessions.of(
+            configuration, secrets, caller.app, session, now=now, first=first
+        )
 
-    def _looks_back(self, at: Moment) -> bool:
-        """Return whether a session may go on that a version before this process's began."""
-        if self._first_call_s is None:
-            self._first_call_s = at.epoch_s
-        return at.epoch_s < self._first_call_s + SESSION_S
+    def _known_session(
+        self,
+        configuration: Configuration,
+        caller: Caller,
+        hints: Hints,
+        at: Moment,
+        first: FirstCall | None,
+    ) -> CallSession | None:
+        """Return the session of a call that declares one, where the store need not be asked."""
+        secrets, session = self.keeper.secrets.users.of_units, _session_in(caller, hints)
+        return self.sessions.known(configuration, secrets, caller.app, session, at.epoch_s, first)
 
     def learn_size(self, endpoint: Endpoint, request: CallRequest, tokens: int) -> None:
         """Take note of what a prompt that was answered was counted as, if it is text alone."""
@@ -396,3 +383,12 @@ class Contexts:
             seed, draw_key = session.episode.to_bytes(8, "little"), ""
         is_within = uniforms(secret, seed, draw_key).share * 100 < percent
         return routing.within if is_within else routing.beyond
+
+
+def _session_in(caller: Caller, hints: Hints) -> str:
+    """Return a declared session as it is known in its app, whoever asks.
+
+    Some calls of a client name no user, and carry the same conversation.
+    """
+    session = hints.session or ""
+    return f"{caller.user(hints.user)}\x1f{session}" if hints.is_users else session

@@ -76,9 +76,10 @@ def note_task(draws: Draws, context: CallContext) -> None:
 def may_keep(context: CallContext) -> bool:
     """Return whether the task of a call is its own by a structure that a later one may not have."""
     task, unit = context.task, context.unit
+    if unit.is_session or unit.key is None:
+        return False
     is_own = task.of_session is not None or task.found_by is FoundBy.SESSION
-    is_shared = unit.key is not None and not unit.is_session
-    return is_own and is_shared and bool(context.beliefs.configuration.rules)
+    return is_own and bool(context.beliefs.configuration.rules)
 
 
 def _names(configuration: Configuration) -> Mapping[int, str]:

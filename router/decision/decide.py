@@ -106,14 +106,20 @@ class Decider:
             raise
 
     async def _decide(self, context: CallContext) -> Decision:
-        task = context.task.of_session
-        note_said(self.sessions, context.session, context.at, task=task)
-        note_call(context, self.contexts.prices)
+        if context.task.of_session is not None:
+            task = context.task.of_session
+            note_said(self.sessions, context.session, context.at, task=task)
+        if context.claims:
+            note_call(context, self.contexts.prices)
         if context.route.law is None:
             return Decision(context, self._plan(context), self._nonces.take())
         if context.review_key is not None and context.choices is None:
             self.keeper.want(context.review_key)
-        held = await held_draw(self.draws, context)
+        held, unit = None, context.unit
+        if unit.key is not None and unit.is_session:
+            held = self.draws.get(unit.key, now=context.at.epoch_s)
+        if held is None:
+            held = await held_draw(self.draws, context)
         endpoint = self._standing(context, held)
         if held is None or endpoint is None:
             plan = self._plan(context)
@@ -128,7 +134,7 @@ class Decider:
                 return Decision(context, plan, self._nonces.take(), replaces=replaces)
             endpoint = self._standing(context, held) or plan.drawn
         breaker = self.health.breakers[endpoint.digest]
-        if _may_relieve(context) and stand_ins.may_serve(context.unit, held, breaker, context.at):
+        if stand_ins.may_serve(unit, held, breaker, context.at) and _may_relieve(context):
             relieved = await self._relieve(context, held, endpoint)
             if relieved is not None:
                 self._note_conversation(context, held)
@@ -144,6 +150,8 @@ class Decider:
 
     def _note_conversation(self, context: CallContext, given: StoredDraw) -> None:
         """Have the next call of this conversation find what this one goes by, and in which task."""
+        if context.unit.is_session:
+            return  # most often: it is found by its session
         note_conversation(self.draws, context, given)
         note_task(self.draws, context)
 

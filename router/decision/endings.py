@@ -41,6 +41,7 @@ FRESH_S = 10.0
 holds so long, so that its cost is bounded; snapshots of what was believed are a minute apart."""
 _Kind = tuple[object, ...]
 _NOT_ENDED = DrawEnding.NONE
+_KEPT = tuple(KEPT)  # to compare with two or three takes less than to hash one
 
 
 class _Compared:
@@ -94,7 +95,7 @@ class Endings:
             endpoint: that it names.
         """
         eligibility, route, law = context.eligibility, context.route, context.route.law
-        if held.ending is not _NOT_ENDED or held.step in KEPT or law is None:
+        if held.ending is not _NOT_ENDED or held.step in _KEPT or law is None:
             return None
         if eligibility.reasons[endpoint.index] is not None:
             return None  # an outage ends no stored draw, nor does what this call alone asks for

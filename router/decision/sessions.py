@@ -118,7 +118,7 @@ class Sessions:
             now: epoch seconds.
             first: what is settled if no call came before; None where nothing hangs on that.
         """
-        known = self.known(configuration, secrets, app, session, now=now, first=first)
+        known = self.known(configuration, secrets, app, session, now, first)
         if known is not None:
             return known
         places = session_keys(secrets, app.digest, session, now=now)
@@ -138,9 +138,8 @@ class Sessions:
         secrets: UnitSecrets,
         app: App,
         session: str,
-        *,
         now: float,
-        first: FirstCall | None = None,
+        first: FirstCall | None,
     ) -> CallSession | None:
         """Return what `of` does, where the store need not be asked; else None."""
         if secrets is not self._secrets:

@@ -140,9 +140,7 @@ class SettledKind:
             self._caps_cost
             or keeps_nothing
             or translations.have_makers
-            or constraints.is_unusual(
-                request.dialect, text_bytes, most, health=health, sizes=sizes, at_s=at_s
-            )
+            or constraints.is_unusual(request.dialect, text_bytes, most, health, sizes, at_s)
         ):
             key = (needs & constraints.lacking, has_credential, constraints.lapsed(at_s))
             known = self._eligible.get(key)

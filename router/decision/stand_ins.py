@@ -13,7 +13,7 @@ from hashlib import blake2b
 from router.decision.context import Moment
 from router.decision.shared_draws import StoredDraw
 from router.decision.units import SESSION_S, Unit
-from router.endpoints.breaker import Breaker
+from router.endpoints.breaker import NEVER, Breaker
 
 RETURN_S = 60.0
 """A breaker that has been closed for so long is taken to stay closed."""
@@ -28,6 +28,8 @@ def may_serve(unit: Unit, held: StoredDraw, breaker: Breaker, at: Moment) -> boo
         held: the first draw.
         breaker: of the endpoint that was drawn first.
     """
+    if breaker.open_since is None and breaker.outage_ended_at == NEVER:
+        return False  # most often
     if unit.key is None or not (unit.is_session or unit.is_day):
         return False
     now = at.monotonic_s

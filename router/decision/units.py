@@ -29,8 +29,6 @@ under their earlier keys is looked for."""
 USER_BYTES = 8
 USER_END_BYTES = 4
 """Of a conversation's key: with the other bytes by which it is told, as many as tell two apart."""
-MAX_KNOWN = 8192
-"""Units of sessions remembered, in about 300 bytes each."""
 _PURPOSES = struct.Struct("<7Q")
 _UNIT = 2.0**-64
 
@@ -123,61 +121,6 @@ def unit_of(
     is_declared = session is not None
     found = Unit(key, is_declared, ends_at, is_day, who, earlier, secrets.since_ms)
     return structs.replace(found, is_part=True) if is_part else found
-
-
-class KnownUnits:
-    """The units of sessions under way: to hash one anew takes longer than all else of it.
-
-    No name is kept. A unit stays what it is while the secrets do, and while it is looked for
-    under as many earlier keys.
-    """
-
-    def __init__(self) -> None:
-        self._known: dict[int, Unit] = {}
-        self._under: tuple[UnitSecrets, bool, bool] | None = None
-
-    def of(
-        self,
-        *,
-        secrets: UnitSecrets,
-        app: str,
-        app_digest: int,
-        user: str | None,
-        session: str | None,
-        stateless: bool,
-        now: float,
-        draw_key: str,
-        is_users: bool,
-        is_part: bool,
-        looks_back: bool,
-    ) -> Unit:
-        """Return the unit of a call, as `unit_of` does; of slots none is remembered."""
-        is_new = now * 1000 - secrets.since_ms < EARLIER_MS
-        under = self._under
-        if under is None or under[0] is not secrets or under[1:] != (is_new, looks_back):
-            self._known, self._under = {}, (secrets, is_new, looks_back)
-        key = hash((app_digest, user, session, is_users, is_part, draw_key))
-        known = self._known.get(key) if session is not None else None
-        if known is not None:
-            return known  # most often
-        found = unit_of(
-            secrets=secrets,
-            app=app,
-            app_digest=app_digest,
-            user=user,
-            session=session,
-            stateless=stateless,
-            now=now,
-            draw_key=draw_key,
-            is_users=is_users,
-            is_part=is_part,
-            looks_back=looks_back,
-        )
-        if session is not None:
-            if len(self._known) >= MAX_KNOWN:
-                self._known.clear()
-            self._known[key] = found
-        return found
 
 
 def _of_all(

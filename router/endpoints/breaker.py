@@ -64,7 +64,7 @@ _TROUBLES = {
     Result.BAD_REPLY: Trouble.FAILING,
     Result.REFUSED: Trouble.MISCONFIGURED,
 }
-_NEVER = float("-inf")
+NEVER = float("-inf")
 
 
 @dataclass(slots=True)
@@ -74,7 +74,7 @@ class Circuit:
     failures: int = 0  # in a row
     rest_s: float = 0.0
     open_since: float | None = None
-    open_until: float = _NEVER  # from then on it may be probed
+    open_until: float = NEVER  # from then on it may be probed
     n_opened: int = 0
 
     def fail(self, rule: Rule, began_at: float, now: float, announced_s: float | None) -> None:
@@ -94,7 +94,7 @@ class Circuit:
     def succeed(self, began_at: float) -> None:
         """Note an answer: it closes the circuit unless it was asked for before that opened."""
         if self.open_since is None or began_at >= self.open_since:
-            self.failures, self.open_since, self.open_until = 0, None, _NEVER
+            self.failures, self.open_since, self.open_until = 0, None, NEVER
 
 
 def _circuits() -> dict[Trouble, Circuit]:
@@ -109,13 +109,13 @@ class Breaker:
     in_flight: int = 0
     open_since: float | None = None  # of the first circuit that opened; None while all are closed
     probing_since: float | None = None
-    failed_at: float = _NEVER
-    closed_at: float = _NEVER
-    slow_until: float = _NEVER
-    outage_ended_at: float = _NEVER  # when it closed after having been open for `OUTAGE_S`
+    failed_at: float = NEVER
+    closed_at: float = NEVER
+    slow_until: float = NEVER
+    outage_ended_at: float = NEVER  # when it closed after having been open for `OUTAGE_S`
     rate_headers: RateHeaders = ()  # the last that it sent
-    empty_until: float = _NEVER  # it said itself that nothing is left until then
-    spent_until: float = _NEVER  # the same, however long that is
+    empty_until: float = NEVER  # it said itself that nothing is left until then
+    spent_until: float = NEVER  # the same, however long that is
     suspensions: Suspensions = field(default_factory=Suspensions)
     refuses_stream_options: bool = False
     refused_with: int = 0  # status with which key or model was last turned down
@@ -188,7 +188,7 @@ class Breaker:
             if new_key or trouble is Trouble.MISCONFIGURED:
                 circuit.succeed(now)
         if new_key:
-            self.empty_until = self.spent_until = _NEVER
+            self.empty_until = self.spent_until = NEVER
         self._settle(now, probed=False)
 
     def renew_key(self, now: float) -> None:
@@ -198,7 +198,7 @@ class Breaker:
         """
         for trouble in (Trouble.MISCONFIGURED, Trouble.EXHAUSTED):
             self.circuits[trouble].succeed(now)
-        self.empty_until = self.spent_until = _NEVER
+        self.empty_until = self.spent_until = NEVER
         self._settle(now, probed=False)
 
     def _fail(

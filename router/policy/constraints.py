@@ -145,9 +145,9 @@ class Filter:
                 demand.dialect,
                 demand.text_bytes,
                 demand.max_tokens,
-                health=health,
-                sizes=sizes,
-                at_s=at_s,
+                health,
+                sizes,
+                at_s,
             )
         ):
             return static
@@ -176,7 +176,6 @@ class Filter:
         dialect: Dialect,
         text_bytes: int,
         max_tokens: int | None,
-        *,
         health: Health,
         sizes: TokenSizes,
         at_s: float,

@@ -102,9 +102,12 @@ def read_hints(
     Raises:
         RequestRejected: a hint that could loosen or misapply a hard constraint.
     """
-    hints, ours = declared.hints, _said(headers)
-    if hints is NO_HINTS and ours.keys() <= OF_ONE_CALL:
+    hints, (names, is_usual) = declared.hints, _ours_of(tuple(headers))
+    ours = {short: _text(headers[name]) for name, short in names}
+    if is_usual and hints is NO_HINTS:
         return _usual(ours, headers, declared, has_user=has_user)
+    if not is_usual:
+        _require_hints(ours)
     said = ours.get
     user = said(b"user") or hints.user or declared.user
     session = said(b"episode-id") or hints.episode_id or said(b"session-id") or hints.session_id
@@ -196,22 +199,26 @@ def _session(
     return session_id_of(session) or None, is_users, is_agents
 
 
-def _said(headers: Headers) -> dict[bytes, str | None]:
-    """Return our own headers of a call, without `x-router-`; an empty one says None."""
-    ours = {short: _text(headers[name]) for name, short in _ours_of(tuple(headers))}
-    if ours.keys() <= OF_ONE_CALL:
-        return ours  # most often
+def _require_hints(ours: Mapping[bytes, str | None]) -> None:
+    """Refuse a header that looks like one of ours, and an empty one that may not be.
+
+    Args:
+        ours: what our own headers say, by name without `x-router-`; an empty one says None.
+    """
     if not ours.keys() <= HEADERS:
         require_known_headers(ours)
     if None in ours.values():
         _require_said(ours)
-    return ours
 
 
 @lru_cache(N_CLIENTS)
-def _ours_of(names: tuple[bytes, ...]) -> tuple[tuple[bytes, bytes], ...]:
-    """Return our own headers among those of a call, without `x-router-` as well."""
-    return tuple((name, name[N:]) for name in names if name.startswith(OURS))
+def _ours_of(names: tuple[bytes, ...]) -> tuple[tuple[tuple[bytes, bytes], ...], bool]:
+    """Return our own headers among those of a call, without `x-router-` as well.
+
+    And whether none of them says what holds for it.
+    """
+    ours = tuple((name, name[N:]) for name in names if name.startswith(OURS))
+    return ours, OF_ONE_CALL.issuperset(short for _, short in ours)
 
 
 def _text(value: bytes) -> str | None:
