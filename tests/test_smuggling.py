@@ -190,6 +190,13 @@ def test_it_is_refused_as_well_where_it_comes_in_pieces(sidecar: Sidecar) -> Non
             assert statuses(connection.recv(1 << 16)) == [400], name
 
 
+def test_a_header_without_an_end_is_cut_off(sidecar: Sidecar) -> None:
+    for head in (b"GET /livez HTTP/1.1\r\nx-a: ", b"GET /"):
+        got, closed = told(sidecar, head + b"a" * (1 << 20))
+        assert closed
+        assert got in ([400], [])  # what we did not read may cost the client the answer
+
+
 def test_what_can_be_read_in_one_way_is_one_request(sidecar: Sidecar, provider: Provider) -> None:
     for name, data in READ.items():
         assert told(sidecar, data + GET, until=2) == ([200, 200], False), name

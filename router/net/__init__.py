@@ -9,6 +9,7 @@
 - `paths`: paths, made one of each kind
 - `exchange`: one request of a client, and the way back to it, whoever serves it
 - `served`: an exchange on a connection of ours
+- `refusals`: what is said to those who are not served
 - `inbound`: a client's connection: requests parsed, within limits, one after another
 - `address`: the address that is listened on
 - `admission`: how many calls are under way, and who is turned away

@@ -84,10 +84,16 @@ class Admission:
         """
         return CallPlace(self, who)
 
+    def let_in(self, place: CallPlace) -> bool:
+        """Let a call in, if there is room."""
+        if len(self._under_way) >= self.most:
+            return False
+        self._under_way[place] = self._clock()
+        return True
+
     async def enter(self, place: CallPlace) -> None:
         """Let a call in, now or in its turn."""
-        if len(self._under_way) < self.most:
-            self._under_way[place] = self._clock()
+        if self.let_in(place):
             return
         if not self._may_wait():
             self.n_shed += 1
@@ -143,7 +149,8 @@ class CallPlace:
         self.who = who
 
     async def __aenter__(self) -> None:
-        await self._home.enter(self)
+        if not self._home.let_in(self):
+            await self._home.enter(self)
 
     async def __aexit__(
         self,

@@ -17,7 +17,8 @@ import httptools
 
 from router.net.bodies import BodyBudget
 from router.net.deadline import Clock, idle_clock_of
-from router.net.exchange import JSON, Exchange
+from router.net.exchange import Exchange
+from router.net.refusals import BROKEN, refusal, refuse_websocket
 from router.net.served import MAX_ARRIVED_BYTES, ServedExchange
 
 HEADER_S = 10.0
@@ -33,31 +34,14 @@ MAX_HEADER_BYTES = 32 << 10
 """Of the URL, the headers, and the trailers behind a body."""
 VERSIONS = ("1.1", "1.0")
 
+MAX_FED_BYTES = 512 << 10
+"""So much may come before a head is whole; with it may come the end of an earlier request."""
+
 Serve = Callable[[Exchange], Awaitable[None]]
 
 
-def _error(code: str, message: str) -> str:
-    return (
-        f'{{"error":{{"message":"{message}","type":"invalid_request_error",'
-        f'"param":null,"code":"{code}"}}}}'
-    )
-
-
-def _refusal(status: str, code: str, message: str) -> bytes:
-    """Return a whole answer in OpenAI's shape, for what never became a request."""
-    body = _error(code, message)
-    head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\nconnection: close\r\n"
-    return f"{head}content-length: {len(body)}\r\n\r\n{body}".encode()
-
-
-BROKEN = _refusal("500 Internal Server Error", "internal_error", "the sidecar failed")
-
-
-async def _refuse_websocket(exchange: Exchange) -> None:
-    """Answer a websocket handshake, in its turn."""
-    message = "websocket is not served here; use HTTP"
-    body = _error("upgrade_not_supported", message).encode()
-    await exchange.respond(501, body, [JSON, (b"x-should-retry", b"false")])
+class _TooLarge(ValueError):
+    """What is no request of ours, by its size or version."""
 
 
 class Reception:
@@ -85,7 +69,7 @@ class ClientConnection(asyncio.Protocol):
         self._latest: ServedExchange | None = None  # the one whose head came last
         self._waiting: deque[tuple[ServedExchange, Serve]] = deque()  # for those before them
         self._is_paused = False  # we do not read
-        self._n_header_bytes = 0
+        self._n_data = self._n_fed = 0  # bytes at hand; those with the request at hand, or more
         self._n_got = 0  # bytes, since the clock was looked at last
         self._whole = True  # the request at hand
         self._in_body = False
@@ -129,11 +113,15 @@ class ClientConnection(asyncio.Protocol):
         if self._refused:
             return
         self._idle.remove(self)
+        self._n_data = len(data)
+        self._n_fed += self._n_data
         try:
             self._feed(data)
-        except httptools.HttpParserError:
+            if not self._whole:
+                self._require_small()
+        except (httptools.HttpParserError, _TooLarge):
             why = self._why or "this is no HTTP request"
-            self._refuse(_refusal("400 Bad Request", "bad_request", why))
+            self._refuse(refusal("400 Bad Request", "bad_request", why))
         if self._whole:
             if self._clock is not None:
                 self._stop_clock()
@@ -168,7 +156,7 @@ class ClientConnection(asyncio.Protocol):
             except httptools.HttpParserUpgrade as stopped:
                 if self._parser.get_method() == b"CONNECT":
                     message = "CONNECT is not served: this is no proxy"
-                    self._refuse(_refusal("405 Method Not Allowed", "method_not_allowed", message))
+                    self._refuse(refusal("405 Method Not Allowed", "method_not_allowed", message))
                     return
                 data = self._head_without_offer() + data[stopped.args[0] :]
                 self._new_parser()
@@ -186,19 +174,16 @@ class ClientConnection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """A request begins."""
-        self._url, self._headers, self._n_header_bytes = b"", [], 0
+        self._url, self._headers, self._n_fed = b"", [], self._n_data
         self._whole = self._in_body = self._is_rest = False
 
     def on_url(self, url: bytes) -> None:
         """Keep the target, or a piece of it."""
         self._url += url
-        self._count(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header; a trailer is dropped."""
-        self._count(len(name) + len(value))
-        if not self._in_body:
-            self._headers.append((name.lower(), value))
+        """Keep a header; trailers are kept for nobody."""
+        self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """Serve the request, or have it wait for those before it; its body has its own clock."""
@@ -211,11 +196,13 @@ class ClientConnection(asyncio.Protocol):
         version, served = parser.get_http_version(), self._home.serve
         if version not in VERSIONS:
             self._stop_parsing("only HTTP/1.1 is spoken here")
+        self._require_small()
+        headers, self._headers = self._headers, []
         if self._is_handshake:
-            self._is_handshake, served = False, _refuse_websocket
+            self._is_handshake, served = False, refuse_websocket
         raw_path, query = _target(self._url)
         exchange = ServedExchange(
-            self, parser.get_method().decode(), raw_path, query, self._headers, self._home.budget
+            self, parser.get_method().decode(), raw_path, query, headers, self._home.budget
         )
         if version == "1.0":
             exchange.keep_alive = exchange.in_chunks = False
@@ -240,18 +227,25 @@ class ClientConnection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """The request is whole, or its head is and offers another protocol."""
         if not self._is_offer:
+            if self._headers:
+                self._require_small()
             self._whole = True
             if self._latest is not None:
                 self._latest.end_body()
 
-    def _count(self, n: int) -> None:
-        self._n_header_bytes += n
-        if self._n_header_bytes > MAX_HEADER_BYTES or len(self._headers) >= MAX_HEADERS:
+    def _require_small(self) -> None:
+        """Stop where there are too many headers or trailers; what is short cannot have them."""
+        headers = self._headers
+        if len(headers) <= MAX_HEADERS and self._n_fed <= MAX_HEADER_BYTES:
+            return
+        n = len(self._url) + sum(len(name) + len(value) for name, value in headers)
+        is_endless = not self._in_body and self._n_fed > MAX_FED_BYTES
+        if len(headers) > MAX_HEADERS or n > MAX_HEADER_BYTES or is_endless:
             self._stop_parsing(f"over {MAX_HEADERS} headers or {MAX_HEADER_BYTES} bytes of them")
 
     def _stop_parsing(self, why: str) -> None:
         self._why = why
-        raise ValueError(why)
+        raise _TooLarge(why)
 
     # -- requests in their turn -------------------------------------------------------------
 
@@ -346,7 +340,7 @@ class ClientConnection(asyncio.Protocol):
             self._clock = self.loop.call_later(BODY_S, self._too_slow)
         else:
             message = "the request was not whole in time"
-            self._refuse(_refusal("408 Request Timeout", "request_timeout", message))
+            self._refuse(refusal("408 Request Timeout", "request_timeout", message))
 
     def _gets_on(self) -> bool:
         """Return whether a body came on since the clock was looked at last."""
