@@ -19,7 +19,8 @@ from telemetry import frames
 from telemetry.budget_layout import SPEND_RECORD, spends_of
 from telemetry.decoding import decode
 from telemetry.errors import MalformedEvent
-from telemetry.events import RECORD, RECORD_SIZE, RECORD_VERSION, Flag, Kind
+from telemetry.events import RECORD, RECORD_SIZE, RECORD_VERSION, TOKEN_OFFSET, Flag, Kind
+from telemetry.tokens import TOKEN, TOKEN_SIZE
 from telemetry.young import SPAN_MS
 from workers.folding import raters
 from workers.folding.budget_sums import BudgetPlace, SpentRow, sum_spends
@@ -382,6 +383,13 @@ def decisions_of(token: NDArray[np.void]) -> list[Decision]:
     """Return where what was said of the decisions in (n,) tokens lies."""
     spans = (token["decided_at_ms"] // SPAN_MS).tolist()
     return list(zip(spans, pieces(token["nonce"]), strict=True))
+
+
+def tokens_in(records: NDArray[np.void]) -> NDArray[np.void]:
+    """Return the tokens of (n,) records in one piece: by bytes, not field by field."""
+    raw = np.ascontiguousarray(records).view(np.uint8).reshape(-1, RECORD_SIZE)
+    own = raw[:, TOKEN_OFFSET : TOKEN_OFFSET + TOKEN_SIZE]
+    return np.ascontiguousarray(own).view(TOKEN).reshape(-1)
 
 
 def cold_field(record: np.void) -> bytes:

@@ -17,7 +17,15 @@ from numpy.typing import NDArray
 from bandit import cells, owned
 from telemetry.events import Flag, Kind
 from workers.folding import hearing, raters
-from workers.folding.batch import DAY_MS, LABEL_DAYS, Batch, Decision, decisions_of, owners_of
+from workers.folding.batch import (
+    DAY_MS,
+    LABEL_DAYS,
+    Batch,
+    Decision,
+    decisions_of,
+    owners_of,
+    tokens_in,
+)
 from workers.folding.chains import repeat_terms
 from workers.folding.history import History
 from workers.folding.raters import Seat
@@ -25,8 +33,6 @@ from workers.folding.terms import Owners, label_terms, outcome_terms
 
 NO_HISTORY = History()
 _NOTHING = cells.merge([])
-OwnDecision = tuple[int, Decision]
-"""Of which batch, and the decision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,30 +178,45 @@ def _hear(
     """
     if not len(said):
         return []
-    whose = [0] * len(said) if owner is None else owner.astype(np.intp).tolist()
-    distinct, slots = hearing.slots_of(list(zip(whose, decisions_of(said["token"]), strict=True)))
+    distinct, whose, slots = _distinct(said, owner)
     first = np.empty(len(distinct), dtype=np.intp)
     first[slots[::-1]] = np.arange(len(said))[::-1]
-    tokens = said.take(first)["token"]
+    tokens = tokens_in(said).take(first)
     are_rated = bool(raters.is_rated(tokens).any())
     if are_rated:
-        distinct, tokens = _with_who_sits_beside(distinct, tokens, known)
-    before = [known[number].stored.get(decision) for number, decision in distinct]
+        distinct, whose, tokens = _with_who_sits_beside(distinct, whose, tokens, known)
+    stored = [own.stored.get for own in known]
+    before = [stored[number](decision) for number, decision in zip(whose, distinct, strict=True)]
     heard = hearing.hear(before, slots, said)
     _count_news(out, owner, heard.is_news)
     changed = np.zeros(len(distinct), dtype=bool)
     changed[slots[heard.is_news]] = True
-    for (number, decision), row in compress(zip(distinct, heard.rows, strict=True), changed):
-        out[number].labels[decision] = row
+    labels = [found.labels for found in out]
+    for number, decision, row in compress(zip(whose, distinct, heard.rows, strict=True), changed):
+        labels[number][decision] = row
     old, new = heard.before, heard.after
     if are_rated:
-        counted, displaced = _seated(out, distinct, tokens, before, heard.rows, known)
+        counted, displaced = _seated(out, whose, tokens, before, heard.rows, known)
         old, new = old.without_rewards(~counted[0]), new.without_rewards(~counted[1])
         changed |= displaced  # perhaps without a word
     owners = None
     if owner is not None:
-        owners = np.array([number for number, _ in distinct], dtype=np.uint64)[changed]
-    return label_terms(tokens.compress(changed), old.of(changed), new.of(changed), owners)
+        owners = np.array(whose, dtype=np.uint64)[changed]
+    if not changed.all():
+        tokens, old, new = tokens.compress(changed), old.of(changed), new.of(changed)
+    return label_terms(tokens, old, new, owners)
+
+
+def _distinct(
+    said: NDArray[np.void], owner: Owners
+) -> tuple[list[Decision], list[int], NDArray[np.intp]]:
+    """Return of which decisions something is said, whose each is, and (n,) which one it is."""
+    decisions = decisions_of(said["token"])
+    if owner is None:
+        distinct, slots = hearing.slots_of(decisions)
+        return distinct, [0] * len(distinct), slots
+    pairs, slots = hearing.slots_of(list(zip(owner.tolist(), decisions, strict=True)))
+    return [decision for _, decision in pairs], [number for number, _ in pairs], slots
 
 
 def _count_news(out: Sequence[Effects], owner: Owners, is_news: NDArray[np.bool_]) -> None:
@@ -207,33 +228,39 @@ def _count_news(out: Sequence[Effects], owner: Owners, is_news: NDArray[np.bool_
 
 
 def _with_who_sits_beside(
-    distinct: list[OwnDecision], tokens: NDArray[np.void], known: Sequence[Known]
-) -> tuple[list[OwnDecision], NDArray[np.void]]:
+    distinct: list[Decision],
+    whose: list[int],
+    tokens: NDArray[np.void],
+    known: Sequence[Known],
+) -> tuple[list[Decision], list[int], NDArray[np.void]]:
     """Return decisions and tokens with those behind them that one of them may displace."""
     rated = raters.is_rated(tokens).tolist()
-    more, parts = list[OwnDecision](), [tokens]
+    more, numbers, parts = list[Decision](), list[int](), [tokens]
     for number, own in enumerate(known):
-        mine = [one == number and r for (one, _), r in zip(distinct, rated, strict=True)]
+        mine = [one == number and r for one, r in zip(whose, rated, strict=True)]
         seats = set(raters.seats_of(tokens.compress(mine)))
         rows = {seat: own.seated.get(seat) for seat in seats}
-        beside = raters.sitting_beside(rows, {d for one, d in distinct if one == number})
-        more += [(number, decision) for decision in beside]
+        beside = raters.sitting_beside(
+            rows, set(compress(distinct, [one == number for one in whose]))
+        )
+        more += beside
+        numbers += [number] * len(beside)
         parts.append(raters.tokens_of(beside.values()))
-    return [*distinct, *more], np.concatenate(parts)
+    return [*distinct, *more], [*whose, *numbers], np.concatenate(parts)
 
 
 def _seated(
     out: Sequence[Effects],
-    distinct: list[OwnDecision],
+    whose: list[int],
     tokens: NDArray[np.void],
     before: list[bytes | None],
     after: list[bytes],
     known: Sequence[Known],
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return which decisions count before and after, (2, n), and which are displaced, (n,)."""
-    counted = np.ones((2, len(distinct)), dtype=bool)
+    counted = np.ones((2, len(whose)), dtype=bool)
     for number, own in enumerate(known):
-        places = [i for i, (one, _) in enumerate(distinct) if one == number]
+        places = [i for i, one in enumerate(whose) if one == number]
         rows = [before[i] for i in places], [after[i] for i in places]
         seating = raters.seat(tokens.take(places), *rows, own.seated, key=own.raters_key)
         counted[:, places] = seating.before, seating.after

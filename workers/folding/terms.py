@@ -190,7 +190,9 @@ def label_terms(
         tokens: (n,) of TOKEN.
     """
     stood = old.is_rewarded | old.is_derived  # of most decisions nothing was said before
-    token, held = np.concatenate([tokens, tokens.compress(stood)]), new + old.of(stood)
+    token, held = tokens, new
+    if stood.any():
+        token, held = np.concatenate([tokens, tokens.compress(stood)]), new + old.of(stood)
     if owner is not None:
         owner = np.concatenate([owner, owner[stood]])
     sign = np.repeat([1.0, -1.0], [len(tokens), len(token) - len(tokens)])
