@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import redis
+
 from telemetry.store import Client
+from telemetry.topology import spans_slots
 
 _TAKE_LEASE = """
 local held = redis.call('GET', KEYS[1])
@@ -34,6 +39,7 @@ class LeaseScripts:
     """The right to fold one shard, with the token that outdates every earlier holder."""
 
     def __init__(self, client: Client) -> None:
+        self._client = client
         self._take = client.register_script(_TAKE_LEASE)
         self._renew = client.register_script(_RENEW_LEASE)
         self._release = client.register_script(_RELEASE_LEASE)
@@ -52,6 +58,23 @@ class LeaseScripts:
     def renew(self, lease: str, *, owner: str, ttl_ms: int) -> bool:
         """Return whether the lease was still ours and holds on."""
         return bool(self._renew(keys=[lease], args=[owner, ttl_ms]))
+
+    def renew_all(self, leases: Sequence[str], *, owner: str, ttl_ms: int) -> list[bool]:
+        """Return the same of several leases, asked for at once."""
+        if spans_slots(self._client):  # its pipelines run no scripts
+            return [self.renew(lease, owner=owner, ttl_ms=ttl_ms) for lease in leases]
+        pipeline = self._client.pipeline(transaction=False)
+        for lease in leases:
+            pipeline.evalsha(self._renew.sha, 1, lease, owner, ttl_ms)
+        out = []
+        for lease, reply in zip(leases, pipeline.execute(raise_on_error=False), strict=True):
+            if isinstance(reply, redis.exceptions.NoScriptError):  # a server that started since
+                out.append(self.renew(lease, owner=owner, ttl_ms=ttl_ms))
+            elif isinstance(reply, Exception):
+                raise reply
+            else:
+                out.append(bool(reply))
+        return out
 
     def release(self, lease: str, *, owner: str) -> None:
         """Give the lease back, if it is ours."""

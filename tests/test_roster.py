@@ -25,6 +25,7 @@ from telemetry import keys
 from telemetry.reader import Reader
 from telemetry.store import Address
 from telemetry.writer import Writer
+from workers.folding.lease import Lease, keep_all
 from workers.folding.roster import Roster, share
 
 pytestmark = pytest.mark.usefixtures("store")  # who is at work is told by the server's own clock
@@ -126,3 +127,21 @@ def test_shards_change_hands_and_every_call_counts_once(
     reader.poll()
     rows = from_bytes(*reader.rows())
     assert rows.values[rows.keys["family"] == Family.USAGE, U.CALLS].sum() == n_put > 1000
+
+
+def test_leases_are_renewed_together_and_each_that_is_lost_is_named(client: Any) -> None:
+    """A server that started since knows no script: each is renewed by itself then."""
+    now = 0.0
+    leases = [Lease(client, number, "me", clock=lambda: now) for number in range(3)]
+    assert all(lease.take() for lease in leases)
+    client.set(keys.lease(1), "another")
+    client.script_flush()
+
+    assert keep_all(leases) == []  # none is due
+    now = 60.0
+    client.pexpire(keys.lease(0), 10)
+
+    assert keep_all(leases) == [1]
+    assert client.pttl(keys.lease(0)) > 1000
+    assert client.get(keys.lease(1)) == b"another"
+    assert keep_all(leases) == []

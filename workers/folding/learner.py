@@ -25,7 +25,7 @@ from telemetry.writer import Counters, adopt
 from workers.folding.held import References, take_up
 from workers.folding.history import EVERYTHING_HOURS
 from workers.folding.lanes import fold_abreast, fold_round
-from workers.folding.lease import Lease
+from workers.folding.lease import Lease, keep_all
 from workers.folding.memory import StoreMemory
 from workers.folding.roster import Roster
 from workers.folding.shard import NotOwner, Shard
@@ -34,8 +34,8 @@ from workers.folding.trimming import most_unarchived
 
 log = structlog.get_logger()
 
-BLOCK_MS = 300
-"""Half of the lease's renewal time."""
+BLOCK_MS = 500
+"""The lease's renewal time, and that of a look at who else is at work."""
 FRESH_S, BUSY = 0.14, 4.2
 """How long entries gather at most, below a thousand events a second, and how much shorter at ten
 thousand: with what writers and readers rest 250 and 150 ms are kept."""
@@ -51,6 +51,9 @@ NONE_HELD_S = 5.0
 PRUNE_EVERY_S = 5.0
 MEASURE_EVERY_S = 10.0
 """What takes the store's memory: 5 ms of it and of us."""
+IDLE_AFTER_S, IDLE_TIMES = 60.0, 4.0
+"""Where nothing was folded for so long, both are so much rarer: only what others do changes then.
+"""
 ADOPT_EVERY_S = 5.0
 AWAY_S = 0.25
 ASK_TIME_EVERY_S = 5.0
@@ -92,6 +95,7 @@ class Learner:
     _held: dict[int, tuple[Shard, Lease]] = field(default_factory=dict)
     _lost: dict[int, dict[bytes, int]] = field(default_factory=dict)  # shard -> its producers
     _due: dict[str, float] = field(default_factory=dict)
+    _folded_at: float = field(init=False)  # when anything was last
     _incarnation: str = ""
     _up: bool = True
     _is_behind: bool = False  # rounds are full
@@ -104,6 +108,7 @@ class Learner:
     _memory: StoreMemory = field(init=False)
 
     def __post_init__(self) -> None:
+        self._folded_at = self.clock()
         file = SecretsFile(self.journals.parent)
         self._secret = StoreSecret(file, file.read())
         self._references = References(self.n_shards, self.clock)
@@ -143,9 +148,8 @@ class Learner:
 
         Nothing is being folded meanwhile: what a shard's next owner loads is whole.
         """
-        for number, (_, lease) in list(self._held.items()):
-            if not lease.keep():
-                self._lose(number)
+        for number in keep_all(lease for _, lease in self._held.values()):
+            self._lose(number)
         if not self._is_due("take", TAKE_EVERY_S):
             return
         share = roster.sign_on()
@@ -212,13 +216,17 @@ class Learner:
         return found.n_records, found.is_full
 
     def _keep_house(self, client: Client, n_folded: int) -> None:
+        if n_folded:
+            self._folded_at = self.clock()
+        is_idle = self.clock() - self._folded_at > IDLE_AFTER_S
+        times = IDLE_TIMES if is_idle else 1.0
         if self._is_due("time", ASK_TIME_EVERY_S):
             self._store_clock.ask(client)
         if self._joins.are_due(n_folded, self.clock()):
             self._join(client)
-        if 0 in self._held and self._is_due("memory", MEASURE_EVERY_S):
+        if 0 in self._held and self._is_due("memory", times * MEASURE_EVERY_S):
             self._memory.measure(client, now_ms=self._store_clock.now_ms())
-        if self._is_due("prune", PRUNE_EVERY_S):
+        if self._is_due("prune", times * PRUNE_EVERY_S):
             if 0 in self._held:
                 forget_silent(client, self._store_clock.now_ms())
             most_bytes = most_unarchived(client, self.n_shards)
@@ -239,8 +247,7 @@ class Learner:
 
     def _keep_leases(self) -> None:
         """Renew what is due; what was lost meanwhile shows at the next commit."""
-        for _, lease in self._held.values():
-            lease.keep()
+        keep_all(lease for _, lease in self._held.values())
 
     def _join(self, client: Client) -> None:
         """Send feedback by reference to its decisions, where it is settled which these are."""
