@@ -21,6 +21,7 @@ HEADER_BYTES = _HEADER.size
 _MAGIC = b"PMO4"
 DIALECTS = ("chat", "messages", "responses")
 """In which a call may be, as the router names them."""
+_PLACES = {name: place for place, name in enumerate(DIALECTS)}
 _STATELESS, _ANSWERED, _STREAMED, _DECLARED, _SESSION = 1, 2, 4, 8, 16
 
 
@@ -45,6 +46,11 @@ class Observed(Struct, frozen=True, gc=False):
 
 def pack(call: Observed) -> bytes:
     """Return the message that tells of a call."""
+    return header_of(call) + call.request + call.answer
+
+
+def header_of(call: Observed) -> bytes:
+    """Return the header of a call's message; request and answer follow."""
     flags = (
         _STATELESS * call.stateless
         | _ANSWERED * call.answered
@@ -52,13 +58,13 @@ def pack(call: Observed) -> bytes:
         | _DECLARED * bool(call.unit)
         | _SESSION * call.in_session
     )
-    header = _HEADER.pack(
+    return _HEADER.pack(
         _MAGIC,
         call.decision,
         call.app,
         call.unit,
         flags,
-        DIALECTS.index(call.dialect),
+        _PLACES[call.dialect],
         call.began_at_s,
         call.ended_at_s,
         call.first_endpoint,
@@ -66,7 +72,6 @@ def pack(call: Observed) -> bytes:
         len(call.request),
         len(call.answer),
     )
-    return header + call.request + call.answer
 
 
 def sizes(header: bytes) -> tuple[int, int]:

@@ -38,7 +38,7 @@ def events_in(
 def _as_list(text: bytes) -> bytes | None:
     """Return the data of all events as one list of JSON; None where they are not plainly that."""
     told = b"\n\n" + text.removesuffix(b"\n\n").removesuffix(_END)
-    is_named = b"\nevent: " in told
+    is_named = text.startswith(b"event: ")
     events = _BETWEEN.sub(b",", told) if is_named else told.replace(b"\n\ndata: ", b",")
     if b"\n" in events or b"\r" in events or not events.startswith(b",{") or not is_text(events):
         return None
