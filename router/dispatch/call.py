@@ -175,8 +175,12 @@ class _Call:
     async def run(self) -> None:
         """Send the first answer that may go to the client."""
         if self.request.streamed:
-            async with Heartbeat(self.exchange, self, client_s=self.asking.client_s):
+            heartbeat = Heartbeat(self.exchange, self, client_s=self.asking.client_s)
+            try:
                 reply = await self._dispatch()
+            finally:
+                if heartbeat.stop():
+                    await heartbeat.end()
         else:
             reply = await self._dispatch()
         if reply.stream is None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from functools import partial
-from types import TracebackType
 from typing import Protocol
 
 from router.dialects.errors import error_event
+from router.net.deadline import clock_of
 from router.net.exchange import Exchange, Header
 
 EVERY_S = 4.0
@@ -32,6 +33,8 @@ class HeldCall(Protocol):
 class Heartbeat:
     """Begins the answer to a client that has waited long, and says now and then that it goes on."""
 
+    __slots__ = ("_clock", "_every_s", "_exchange", "_task", "_waiting", "due_at")
+
     def __init__(
         self,
         exchange: Exchange,
@@ -39,7 +42,7 @@ class Heartbeat:
         *,
         client_s: float | None,
     ) -> None:
-        """Prepare.
+        """Wait from now on.
 
         Args:
             client_s: how long the client waits between two bytes, where it says so.
@@ -47,31 +50,29 @@ class Heartbeat:
         self._every_s = min(EVERY_S, (client_s or math.inf) / 3)
         self._exchange = exchange
         self._waiting = waiting
-        self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
+        self.due_at = time.monotonic() + self._every_s
+        self._clock = clock_of(asyncio.get_running_loop())
+        self._clock.add(self)  # nearly all calls are answered before it rings
 
-    async def __aenter__(self) -> None:
-        loop = asyncio.get_running_loop()  # nearly all calls are answered before it rings
-        self._timer = loop.call_later(self._every_s, self._look)
+    def stop(self) -> bool:
+        """Begin nothing any more; return whether something has begun, which `end` ends."""
+        self._clock.remove(self)
+        return self._task is not None
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        assert self._timer is not None
-        self._timer.cancel()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+    async def end(self) -> None:
+        """Say no more."""
+        assert self._task is not None
+        self._task.cancel()
+        await asyncio.wait([self._task])
 
-    def _look(self) -> None:
+    def ring(self) -> None:
+        """Begin, if that is of use; else look again soon."""
         if self._waiting.lives():
             self._task = asyncio.create_task(self._beat())
             return
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(min(LOOK_S, self._every_s), self._look)
+        self.due_at = time.monotonic() + min(LOOK_S, self._every_s)
+        self._clock.add(self)
 
     async def _beat(self) -> None:
         self._exchange.tell = partial(error_event, self._exchange.path)
