@@ -9,9 +9,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
+import numpy as np
 import openai
 import pytest
 from conftest import (
@@ -28,7 +30,7 @@ from conftest import (
 )
 
 from router.dispatch import heartbeat
-from router.dispatch.time_limits import deadline_s, tightest
+from router.dispatch.time_limits import TimeLimits, TimeLimitTable, deadline_s, tightest
 from router.endpoints.entries import TimeoutsEntry
 from router.net.pool import Target
 from telemetry.store import Address
@@ -96,6 +98,36 @@ def test_a_deadline_is_the_configured_one_else_the_clients_own_else_ten_minutes(
     configured: float | None, headers: dict[bytes, bytes], seconds: float
 ) -> None:
     assert deadline_s(configured, headers) == seconds
+
+
+def learnt(*, answer_s: float, ttft_s: float, n_calls: int) -> Any:
+    """Beliefs of one category and endpoint."""
+    posterior = SimpleNamespace(timed=np.array([[n_calls]]))
+    return SimpleNamespace(
+        place=lambda category: (posterior, 0),
+        latency_q99_s=np.array([[answer_s]]),
+        ttft_q99_s=np.array([[ttft_s]]),
+    )
+
+
+def test_a_second_start_goes_by_what_is_known_now_and_by_what_is_configured_before_that() -> None:
+    table = TimeLimitTable(None)  # type: ignore[arg-type]
+    free = tightest(Target.of(httpx.URL("http://h/v1")), [])
+    said = tightest(free.target, [TimeoutsEntry(beside_s={"answer": 3})])  # type: ignore[arg-type]
+
+    def waits(beliefs: Any, limits: TimeLimits = free, *, streamed: bool = False) -> float:
+        return table.beside_s(limits, beliefs, 0, 0, streamed=streamed)
+
+    before, after = (
+        learnt(answer_s=40, ttft_s=4, n_calls=99),
+        learnt(answer_s=60, ttft_s=1, n_calls=9),
+    )
+    for _ in range(2):  # the second time it is remembered
+        assert waits(before) == 80
+        assert waits(before, streamed=True) == 8
+        assert waits(before, said) == 3
+        assert waits(after) == 30  # of few calls little is known
+        assert waits(after, streamed=True) == 10
 
 
 @pytest.mark.slow
