@@ -4,7 +4,8 @@ A category is a task as one outlook sees it: first all tasks of the shared outlo
 each app whose labels count for it alone. Leaves of tasks are among them once their labels suffice.
 
 A request keeps the value that it started with. A thread builds the next one when the store has
-news; banks are drawn on first use, and ahead of time for categories that were in use before.
+news. Banks are drawn on first use, for what is asked alone; the shapes of their margins are kept
+from one value to the next (`bandit/margins.py`).
 """
 
 from __future__ import annotations
@@ -300,14 +301,3 @@ def _learning(configuration: Configuration, known: tuple[EndpointWatch, ...]) ->
     if arm is None:
         return LEARNING
     return replace(LEARNING, floor=share, declared=(configuration.catalog.endpoints[arm].group,))
-
-
-def draw_ahead(before: Beliefs, fresh: Beliefs) -> None:
-    """Draw the banks that were in use, of the tasks and outlooks that are still there."""
-    tasks = list(before.configuration.task_index)
-    own = [outlook.app for outlook in fresh.outlooks]
-    for category, exact in list(before.banks):
-        outlook, task = divmod(category, len(tasks))
-        there, app = fresh.configuration.task_index.get(tasks[task]), before.outlooks[outlook].app
-        if there is not None and app in own:
-            fresh.bank(own.index(app) * len(fresh.configuration.task_index) + there, exact=exact)

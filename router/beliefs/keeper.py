@@ -15,7 +15,7 @@ from bandit import cells
 from bandit.families import N_COLUMNS
 from router.beliefs import alarms, choices, reviews, splits
 from router.beliefs.alarms import Alarms
-from router.beliefs.beliefs import Beliefs, believe, draw_ahead
+from router.beliefs.beliefs import Beliefs, believe
 from router.beliefs.damage import DamageNotices
 from router.beliefs.episodes import SeenEpisodes
 from router.beliefs.followed import Followed
@@ -292,7 +292,6 @@ class Keeper:
 
     def _refresh(self, followed: Followed) -> None:
         reader, releases, watches = followed.reader, followed.releases, followed.watches
-        before = self.current
         rows = followed.read_rows()
         review_keys = known_review_keys(self._configuration, releases.kept, list(self._wanted))
         fresh = believe(
@@ -318,7 +317,6 @@ class Keeper:
             fresh = replace(fresh, choices=again)
         trials = followed.trials.in_force(int(time.time() * 1000))
         fresh.choices = under_trials(fresh.choices, releases.kept, trials, fresh.configuration)
-        draw_ahead(before, fresh)
         self._damage.tell(fresh.outlooks, fresh.configuration)
         # Before anybody compares: what labels count for may be another thing from here on.
         self.history.note(fresh, now_ms=int(time.time() * 1000), store=reader.incarnation)
