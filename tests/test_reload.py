@@ -173,7 +173,7 @@ def test_a_change_is_taken_within_seconds_and_not_while_it_is_written(
 def test_a_call_under_way_ends_under_the_configuration_that_it_began_with(
     provider: Provider, state_dir: Path, address: Address, file: Path
 ) -> None:
-    provider.on("a", Reply(body=answer("late"), delay_s=1.5))
+    provider.on("a", Reply(body=answer("late"), delay_s=4))
     got: list[httpx.Response] = []
     with serving(entries(provider, "a"), state_dir, address, file=file) as sidecar:
         call = threading.Thread(target=lambda: got.append(sidecar.chat()))

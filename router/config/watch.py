@@ -24,7 +24,8 @@ from router.errors import ConfigError, Problem
 
 log = structlog.get_logger()
 
-LOOK_EVERY_S = 1.0
+LOOK_EVERY_S = 0.75
+"""So that each look of the thread that looks at the store, every .8 s, looks at the file."""
 STILL_S = 1.0
 """A file whose size and time stood still so long is not being written any more."""
 MAX_SHOWN = 100
