@@ -92,12 +92,11 @@ class Answer:
             httpx.RemoteProtocolError: the connection broke before, or what came is no HTTP.
             Whatever went wrong with the body of the request.
         """
-        assert self._connection is not None
-        loop = self._connection.loop
         while not self.status:
             if self._error is not None:
                 raise self._error
-            self._waiter = loop.create_future()
+            assert self._connection is not None
+            self._waiter = self._connection.loop.create_future()
             await self._waiter
         self._waiter = None
 
