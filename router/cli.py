@@ -75,12 +75,6 @@ def up(
 def serve(
     config: Config = None,
     ready: Annotated[Path | None, typer.Option(help="Write the port here once it listens.")] = None,
-    shared: Annotated[
-        str | None, typer.Option(help="Its number, and descriptors to listen at: 2:5,6.")
-    ] = None,
-    await_ready: Annotated[
-        int | None, typer.Option(help="Descriptor on which --ready comes; till then only import.")
-    ] = None,
 ) -> None:
     """Run the router alone."""
     with sparing():  # before anything else imports them
@@ -90,11 +84,7 @@ def serve(
 
     from router.commands import serve as verb
 
-    if await_ready is not None:
-        from router.commands.early import awaited
-
-        ready = awaited(await_ready)
-    verb.serve(config, ready, shared)
+    verb.serve(config, ready)
 
 
 @app.command(hidden=True)

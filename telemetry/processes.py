@@ -23,7 +23,7 @@ THREADS = {"OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS"}
 """Variables by which somebody says how many threads there are to be; it reads them as it loads."""
 ALLOCATION = {"MALLOC_ARENA_MAX": "1"}
 """Of glibc, which keeps up to eight heaps a core: our threads mostly wait for each other anyway."""
-UNNEEDED = ("opentelemetry", "rich")
+UNNEEDED = ("click", "opentelemetry", "pygments", "rich")
 _keeper: list[str] = []
 """At most one: whose end this process waits for."""
 
@@ -75,8 +75,8 @@ def _line_to(keeper: int) -> int | None:
 def sparing() -> Iterator[None]:
     """Let libraries be imported without what they take only because it is there.
 
-    structlog takes rich, for tracebacks in colour, and redis all of OpenTelemetry, for figures of
-    its own: together 6 MB and .1 s, in each process. What needs them itself can import them after.
+    structlog takes rich, for tracebacks in colour, httpx a command line, and redis OpenTelemetry:
+    together 8 MB and .1 s, in each process. What needs them itself can import them after.
     """
     os.environ.update(one_thread(os.environ))
     hidden = [name for name in UNNEEDED if name not in sys.modules]

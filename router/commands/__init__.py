@@ -14,7 +14,8 @@
 - `release`: says yes to a proposal, undoes a release, or lists both
 - `trial_power`, `trial_plan`, `trial`: comparisons on sessions that chance assigns
 - `key`: keys of callers
-- `early`, `adopted`, `supervisor`, `greeting`, `up`, `serve`: the running parts
+- `early`, `adopted`, `supervisor`, `greeting`, `serve`, `router_process`, `up`: the running
+  parts
 - `report`, `spend`, `explain_session`, `explain`, `feedback`: what people read and say
 - `forget`: what is kept of a user goes
 - `ingest_event`, `ingest_file`, `ingest`: calls that others dispatched

@@ -28,7 +28,9 @@ class EarlyRouter:
     def begin(cls, config: Path | None) -> EarlyRouter:
         """Start one, in a session of its own; it ignores a SIGHUP until it hears one itself."""
         theirs, line = os.pipe()
-        command = [sys.executable, "-m", "router.cli", "serve", "--await-ready", str(theirs)]
+        # Named, not imported: it imports this.
+        command = [sys.executable, "-m", "router.commands.router_process", "serve"]
+        command += ["--await-ready", str(theirs)]
         before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
         try:
             process = subprocess.Popen(  # noqa: S603 - our own module

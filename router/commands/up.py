@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 from router.commands.console import FAILED, fail
 from router.commands.greeting import greeting_of
 from router.commands.inputs import check_layout, kept_port, opened_store, require_port, written
+from router.commands.router_process import command as router_command
 from router.commands.state import require_state, state_of
 from router.commands.supervisor import STOP_MARGIN_S, Part, ProcessPlan
 from router.config.checks import address_problem
@@ -55,11 +56,14 @@ def up(
     if url and (problem := address_problem(url, named=named)):
         fail(problem, FAILED)
     ready = state_dir / READY_FILE
-    command = [sys.executable, "-m", "router.cli", "serve", "--config", str(find_file(config))]
+    file = find_file(config)
     routers = [
         Part(
             f"router {number}" if sockets else "router",
-            [*command, *_of_several(number, sockets, ready)],
+            [
+                sys.executable,
+                *router_command(file, *_of_several(number, sockets, ready)),
+            ],
             stop_s=max(server.drain_s, server.drain_most_s) + STOP_MARGIN_S,
             reloads=True,
             sockets=sockets,

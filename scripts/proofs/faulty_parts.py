@@ -33,7 +33,7 @@ def arm() -> None:
     words = sys.orig_argv
     if ONCE not in os.environ:
         return
-    if "router.cli" in words and "serve" in words:
+    if "serve" in words:
         _arm_router()
     elif "workers.observer.__main__" in words:
         _arm_observer()
