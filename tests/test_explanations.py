@@ -167,9 +167,8 @@ def test_a_piece_that_is_written_to_is_whole_in_its_one_file_soon_after(
     explained(sidecar, answer)
     (path,) = files(sidecar)
 
-    assert sidecar.app.decisions.files.is_open
-    sidecar.until(lambda: not sidecar.app.decisions.files.is_open)
-    assert not path.with_name(f"{path.name}-wal").exists()
+    sidecar.until(lambda: not path.with_name(f"{path.name}-wal").exists())
+    assert not sidecar.app.decisions.files.is_open
     assert explained(sidecar, answer)["drawn"] in ("a", "b")
 
 
