@@ -121,13 +121,16 @@ class World:
         self.within.sidecar.keeper.switch = type(switch)(off=off)
 
     def settled(self, headers: dict[str, str], body: bytes) -> tuple[object, ...]:
-        request = SentRequest("/v1/chat/completions", {"x-router-key": "k", **headers}, body)
         try:
-            found = asyncio.run(self.within.settle(request)).found
+            return told(self.context(headers, body))
         except RequestRejected as error:
             return (error.code,)
+
+    def context(self, headers: dict[str, str], body: bytes) -> CallContext:
+        request = SentRequest("/v1/chat/completions", {"x-router-key": "k", **headers}, body)
+        found = asyncio.run(self.within.settle(request)).found
         assert isinstance(found, CallContext)
-        return told(found)
+        return found
 
     @contextmanager
     def remembering_nothing(self) -> Iterator[None]:
@@ -233,3 +236,62 @@ def test_what_is_remembered_is_what_is_settled_anew(state_dir: Path, steps: list
             found = world.settled(headers, BODIES[body])
             with world.remembering_nothing():
                 assert world.settled(headers, BODIES[body]) == found
+
+
+def reasons(world: World, **headers: str) -> list[str | None]:
+    """Why each endpoint may not serve a plain call; asked twice, as the second is remembered."""
+    named = {f"x-router-{name.replace('_', '-')}": value for name, value in headers.items()}
+    found = [world.context(named, PLAIN).eligibility.reasons for _ in range(2)]
+    assert found[0] == found[1]
+    return [None if one is None else one.value for one in found[1]]
+
+
+def test_who_has_an_agreement_is_left_out_once_that_ends(state_dir: Path) -> None:
+    world = World(state_dir)
+
+    before = reasons(world, data_class="restricted")
+    world.passes(3 * DAY_S)
+
+    assert before == ["data_class", None, None]
+    assert reasons(world, data_class="restricted") == ["data_class", "data_class", None]
+
+
+def test_a_breaker_that_opens_is_seen_by_the_next_call_and_so_is_its_closing(
+    state_dir: Path,
+) -> None:
+    world = World(state_dir)
+
+    before = reasons(world)
+    world.fails("a")
+    while_open = reasons(world)
+    world.recovers("a")
+
+    assert before == [None, None, None]
+    assert while_open == ["breaker", None, None]
+    assert reasons(world) == [None, None, None]
+
+
+def test_a_hard_limit_goes_by_the_snapshot_at_hand(state_dir: Path) -> None:
+    world = World(state_dir)
+    world.reloads(**HARD)
+    world.learns(58)
+
+    before = reasons(world)
+    world.learns(5)
+
+    assert before == [None, None, None]
+    assert None not in reasons(world)
+
+
+def test_the_switch_and_a_reload_hold_from_the_next_call(state_dir: Path) -> None:
+    world = World(state_dir)
+
+    routed = world.context({}, PLAIN).route.routed
+    world.switches(off=True)
+    while_off = world.context({}, PLAIN).route.routed
+    world.switches(off=False)
+    world.reloads(organisation={"data_class": "confidential"})
+
+    assert (routed, while_off) == (True, False)
+    assert world.context({}, PLAIN).policy.data_class.name == "confidential"
+    assert reasons(world)[0] == "data_class"
