@@ -34,8 +34,8 @@ from scripts.benches.http_targets import pss_mb, ten_endpoints, tree
 N_CALLS = 200
 START_WITHIN_S = 60.0
 LOOK_EVERY_S = 0.005
-CALM_S, CALM_SHARE, CALM_WITHIN_S = 5.0, 0.05, 90.0
-"""It is calm once so many seconds went by with less than that of a core."""
+CALM_S, CALM_SHARE, CALM_WITHIN_S = 5.0, 0.05, 180.0
+"""It is calm once so many seconds went by with less than that of a core, and no job runs."""
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 NAMES = ("router", "observer", "worker", "jobs", "store", "supervisor")
 
@@ -120,7 +120,8 @@ def _wait_for_calm(pid: int) -> None:
     while time.monotonic() < deadline:
         time.sleep(CALM_S)
         now = _usage(pid)
-        if now.total_s - before.total_s < CALM_SHARE * (now.at - before.at):
+        is_quiet = now.total_s - before.total_s < CALM_SHARE * (now.at - before.at)
+        if is_quiet and "jobs" not in dict(_processes(pid)):
             return
         before = now
 
