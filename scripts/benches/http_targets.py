@@ -226,15 +226,23 @@ def command_of(pid: int) -> bytes:
 
 
 def cpu_us(pids: Sequence[int]) -> float:
-    """Return the CPU time that all threads of these processes have used, in microseconds."""
-    total = 0
-    for pid in pids:
-        try:
-            for task in Path(f"/proc/{pid}/task").iterdir():
-                total += int((task / "schedstat").read_text().split()[0])
-        except FileNotFoundError:
-            continue
-    return total / 1e3
+    """Return the CPU time that these processes have used, in microseconds.
+
+    With that of their children that have ended: a process that comes and goes is booked as well.
+    """
+    return sum(map(_cpu_us, pids))
+
+
+def _cpu_us(pid: int) -> float:
+    root = Path(f"/proc/{pid}")
+    try:
+        tasks = [(task / "schedstat").read_text() for task in (root / "task").iterdir()]
+        fields = (root / "stat").read_text().rpartition(")")[2].split()
+    except FileNotFoundError:
+        return 0.0
+    ended_ticks = int(fields[13]) + int(fields[14])
+    own_us = sum(int(told.split()[0]) for told in tasks) / 1e3
+    return own_us + ended_ticks * 1e6 / os.sysconf("SC_CLK_TCK")
 
 
 def pss_mb(pid: int) -> float:
