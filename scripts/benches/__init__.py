@@ -4,6 +4,7 @@
 - `http_peers`: gateways of others
 - `http_targets`: what is measured, started as its users start it
 - `http_load`: load on one of them
+- `idle`: what the whole stack costs while nobody calls, and how soon it listens
 - `http`: the sidecar beside nginx
 - `ordinary_upstream`, `ordinary_calls`: a provider and callers as they are in the wild
 - `ordinary`: what such a call costs at ordinary rates
@@ -45,6 +46,5 @@
 - `classify`: how long it takes to tell what a text looks like
 - `ledger`: how long a month of the ledger takes to read
 - `report`: how long the report of a big house takes
-- `idle`: what the whole stack costs while nobody calls, and how soon it listens
 - `__main__`: `scripts/bench NAME`
 """

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from router.demo.stack import stack
+from scripts.benches import idle
 from scripts.benches.http_load import body_of, in_turn, saturate
 from scripts.benches.http_targets import (
     OTHER_CORE,
@@ -35,6 +36,8 @@ from scripts.benches.http_targets import (
 )
 from scripts.benches.upstream import N_CHUNKS
 
+IDLE_S = 60.0
+"""`bench idle` looks for five minutes."""
 LATENCY_RPS = 100
 TTFT_RPS = 20
 WARM_S = 0.5
@@ -94,7 +97,10 @@ def run_bench(*, rounds: int, seconds: float, others: Sequence[str]) -> dict[str
                     samples.add(target.name, "memory_mb", sum(map(pss_mb, target.pids())))
                     everything = [*target.pids(), *target.helpers()]
                     samples.add(target.name, "memory_mb_all", sum(map(pss_mb, everything)))
-    return _summary(samples, rounds=rounds, seconds=seconds, others=others)
+    say(f"an idle stack, for {IDLE_S:g} s once it is calm")
+    at_rest = idle.run_bench(seconds=IDLE_S)
+    kept = {name: at_rest[name] for name in ("idle_cpu_share", "memory_mb", "start_s")}
+    return kept | _summary(samples, rounds=rounds, seconds=seconds, others=others)
 
 
 def _round(subjects: list[Subject], samples: Samples, directory: Path, seconds: float) -> None:

@@ -79,9 +79,9 @@ def require() -> None:
 
 def python_used() -> str:
     """Return which Python runs this; one built without optimisation takes 10 to 13 % more CPU."""
-    is_optimised = "--enable-optimizations" in str(sysconfig.get_config_var("CONFIG_ARGS"))
-    version = ".".join(map(str, sys.version_info[:3]))
-    return f"{version}, {'optimised' if is_optimised else 'not optimised'}"
+    flag = "--enable-optimizations"
+    has = "with" if flag in str(sysconfig.get_config_var("CONFIG_ARGS")) else "without"
+    return f"{'.'.join(map(str, sys.version_info[:3]))}, configured {has} {flag}"
 
 
 @contextmanager
