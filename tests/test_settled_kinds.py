@@ -7,6 +7,9 @@ remembered: both say the same.
 from __future__ import annotations
 
 import asyncio
+import gc
+import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -295,3 +298,35 @@ def test_the_switch_and_a_reload_hold_from_the_next_call(state_dir: Path) -> Non
     assert (routed, while_off) == (True, False)
     assert world.context({}, PLAIN).policy.data_class.name == "confidential"
     assert reasons(world)[0] == "data_class"
+
+
+def test_beliefs_go_with_the_last_call_under_them(state_dir: Path) -> None:
+    answer = {"choices": [{"message": {"role": "assistant", "content": "yes"}}]}
+    reply = httpx.Response(200, content=json.dumps(answer))
+    world = World(state_dir)
+    world.now = Moment(BEGAN_S, time.monotonic())
+    transport = httpx.MockTransport(lambda request: reply)
+    world.within = SidecarWithin(world.configuration, state_dir, transport, clock=lambda: world.now)
+    asked = {"x-router-key": "k"}
+    codes = set()
+
+    async def calls() -> None:
+        for good in range(30, 45):
+            world.learns(good)
+            for session in ("same", f"{good}"):
+                headers = {**asked, "x-router-session-id": session}
+                request = SentRequest("/v1/chat/completions", headers, PLAIN)
+                codes.add((await world.within.send(request)).status)
+            world.within.sidecar.decisions.flush()
+
+    gc.disable()  # what hangs together in a ring would stay for minutes
+    try:
+        with world.within:
+            asyncio.run(calls())
+        of_all = (each for each in gc.get_objects() if isinstance(each, Beliefs))
+        alive = [each for each in of_all if each.configuration is world.configuration]
+    finally:
+        gc.enable()
+
+    assert codes == {200}
+    assert len(alive) <= 3

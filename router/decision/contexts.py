@@ -185,7 +185,7 @@ class Contexts:
             guess=guess,
         )
         standing, policy = ruling.standing, ruling.policy
-        kind = beliefs.derive(CallKinds).of(ruling, request.dialect)
+        kind = beliefs.derive(CallKinds).of(ruling, request.dialect, beliefs)
         if policy.rules.tools:
             require_tools(policy, request.offered)
         if policy.keeps_nothing:
@@ -215,6 +215,7 @@ class Contexts:
             self.health,
             self.sizes,
             at.monotonic_s,
+            beliefs,
             at_s=at.epoch_s,
             has_credential=bool(caller.credentials),
         )
@@ -228,7 +229,7 @@ class Contexts:
         ceilings = None
         if app.ceilings is not None and not hints.profile:
             ceilings = self.ceilings.of(app, at.store_ms / 1000)
-        routed = kind.on(route)
+        routed = kind.on(route, beliefs)
         explores = kind.may_explore and not (ceilings is not None and ceilings.why)
         context = CallContext(  # by position: to name each takes longer than all else here
             caller,

@@ -3,6 +3,8 @@
 Two decisions are of one kind where everything is the same that these are made from, but for what
 is each call's own: its id, time, unit, propensity and posteriors' version. What is the same is told
 by identity: what is made anew for each call is a kind of its own, which costs time and no truth.
+
+Kinds go with the beliefs that their decisions fell under: banks of draws hang on them.
 """
 
 from __future__ import annotations
@@ -11,19 +13,18 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from router.beliefs.beliefs import Beliefs
-from router.config.compiled import Configuration
 from router.decision.decide import Decision
 from router.decision.reasons import HALF
 
 T = TypeVar("T")
 MAX_KINDS = 4096
-"""Kinds remembered under one configuration."""
+"""Kinds remembered under the same beliefs."""
 
 
 class DecisionKind:
     """What was worked out for decisions of one kind. For several threads."""
 
-    __slots__ = ("_derived", "_held", "_under")
+    __slots__ = ("_derived", "_held", "known")
 
     def __init__(self, held: tuple[object, ...] = ()) -> None:
         """Begin with nothing.
@@ -33,27 +34,20 @@ class DecisionKind:
         """
         self._held = held
         self._derived: dict[object, Any] = {}
-        self._under: tuple[Beliefs | None, dict[object, Any]] = (None, {})
+        self.known: dict[object, Any] = {}  # what others remember, by whatever tells it
 
     def derive(self, make: Callable[[Decision], T], decision: Decision) -> T:
-        """Return what `make` makes of a decision of this kind, whatever the beliefs; once."""
+        """Return what `make` makes of a decision of this kind; once."""
         known: T | None = self._derived.get(make)
         if known is None:
             known = self._derived[make] = make(decision)
         return known
 
-    def under(self, beliefs: Beliefs) -> dict[object, Any]:
-        """Return what is remembered of this kind under these beliefs, by whatever tells it."""
-        under = self._under
-        if under[0] is not beliefs:
-            under = self._under = beliefs, {}  # at once: another thread may be at others
-        return under[1]
-
 
 class _Kinds:
-    """The kinds under one configuration."""
+    """The kinds under the same beliefs."""
 
-    def __init__(self, configuration: Configuration) -> None:
+    def __init__(self, _: Beliefs) -> None:
         self._known: dict[tuple[object, ...], DecisionKind] = {}
 
     def of(self, decision: Decision) -> DecisionKind:
@@ -109,7 +103,8 @@ def kind_of(decision: Decision) -> DecisionKind:
         or context.maker is not None
         or plan.relaxed
         or plan.eligibility.limits.asked
+        or context.eligibility.rests_until  # worked out for this call alone
         or plan.eligibility.reasons[plan.drawn.index] is not None
     ):
         return DecisionKind()
-    return context.beliefs.configuration.derive(_Kinds).of(decision)
+    return context.beliefs.derive(_Kinds).of(decision)

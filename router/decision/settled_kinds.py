@@ -2,7 +2,8 @@
 
 A kind is what one ruling holds for, in one dialect. All of it follows from the configuration and
 the beliefs, and goes with these; who the unit is, how endpoints are doing, how long the call is,
-and what its budgets have left are looked at call by call.
+and what its budgets have left are looked at call by call. What is remembered does not hold the
+beliefs that hold it, so that these go, banks and all, with the last call that is under them.
 """
 
 from __future__ import annotations
@@ -43,18 +44,21 @@ class RoutedKind(Struct, frozen=True, eq=False):
 class CallKinds:
     """The kinds of calls that came under one snapshot."""
 
-    def __init__(self, beliefs: Beliefs) -> None:
-        self._beliefs = beliefs
+    def __init__(self, _: Beliefs) -> None:
         self._known: dict[tuple[object, int], SettledKind] = {}
 
-    def of(self, ruling: Ruling, dialect: Dialect) -> SettledKind:
-        """Return the kind of a call."""
+    def of(self, ruling: Ruling, dialect: Dialect, beliefs: Beliefs) -> SettledKind:
+        """Return the kind of a call.
+
+        Args:
+            beliefs: of which these are the kinds.
+        """
         key = (ruling.mark, id(dialect))  # which is one object; its hash is slow
         found = self._known.get(key)
         if found is None:
             if len(self._known) >= MAX_KINDS:
                 self._known.clear()
-            found = self._known[key] = SettledKind(self._beliefs, ruling, dialect)
+            found = self._known[key] = SettledKind(beliefs, ruling, dialect)
         return found
 
 
@@ -62,7 +66,6 @@ class SettledKind:
     """One kind of calls, under one snapshot."""
 
     __slots__ = (
-        "_beliefs",
         "_caps_cost",
         "_constraints",
         "_eligible",
@@ -81,7 +84,6 @@ class SettledKind:
     def __init__(self, beliefs: Beliefs, ruling: Ruling, dialect: Dialect) -> None:
         configuration: Configuration = beliefs.configuration
         app, task = ruling.standing.app, ruling.task.name
-        self._beliefs = beliefs
         self._ruling = ruling
         self._constraints = configuration.derive(Filter.of)
         self._routed: list[RoutedKind] = []
@@ -98,14 +100,14 @@ class SettledKind:
         self.keeps_nothing = ruling.policy.keeps_nothing
         self._caps_cost = ruling.policy.rules.cost_usd is not None
 
-    def on(self, route: Route) -> RoutedKind:
+    def on(self, route: Route, beliefs: Beliefs) -> RoutedKind:
         """Return it on a route: one of its routing's, or one that a single call has."""
         for known in self._routed:
             if known.asked is route:
                 return known
         review_key = self.routing.choices if route.is_guarded else None
-        choices = self._beliefs.choices.get(review_key) if review_key else None
-        name, index, beliefs = self._ruling.task.name, self.task_index, self._beliefs
+        choices = beliefs.choices.get(review_key) if review_key else None
+        name, index = self._ruling.task.name, self.task_index
         law = with_law_in_force(route, choices, name, index, beliefs, locked=self.is_part)
         found = RoutedKind(route, law, review_key, choices)
         routing = self.routing
@@ -120,6 +122,7 @@ class SettledKind:
         health: Health,
         sizes: TokenSizes,
         now: float,
+        beliefs: Beliefs,
         *,
         at_s: float,
         has_credential: bool,
@@ -157,7 +160,7 @@ class SettledKind:
             keeps_nothing=keeps_nothing,
         )
         found = constraints.apply(demand, health, sizes, now, at_s=at_s)
-        found = self._within_limits(found, demand, request, sizes, at_s)
+        found = self._within_limits(found, demand, request, sizes, at_s, beliefs)
         if key is not None:
             if len(self._eligible) >= MAX_ELIGIBLE:
                 self._eligible.clear()
@@ -171,11 +174,12 @@ class SettledKind:
         request: CallRequest,
         sizes: TokenSizes,
         at_s: float,
+        beliefs: Beliefs,
     ) -> Eligibility:
         ruling = self._ruling
         most = None if demand.max_tokens is None else demand.max_tokens * request.n_answers
         size = CallSize(demand.text_bytes, most, sizes, at_s)
         rules, category = ruling.policy.rules, self.category
         return within_limits(
-            eligible, ruling.usual, ruling.standing, rules, self._beliefs, category, size
+            eligible, ruling.usual, ruling.standing, rules, beliefs, category, size
         )

@@ -16,7 +16,7 @@ def token_kind(kind: DecisionKind, decision: Decision, executed: Endpoint | None
     Args:
         executed: who served it; None where nobody knows yet who will.
     """
-    known = kind.under(decision.context.beliefs)
+    known = kind.known
     key = (TokenKind, 0 if executed is None else executed.digest)
     found: TokenKind | None = known.get(key)
     if found is None:

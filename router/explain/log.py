@@ -229,7 +229,7 @@ class DecisionLog:
         translations = context.translations
         if translations.told_of(drawn) or translations.left_out(drawn):
             return self._work_out(decision)  # which fields those are is each call's own
-        known = (kind or kind_of(decision)).under(context.beliefs)
+        known = (kind or kind_of(decision)).known
         found: _Kept | None = known.get(_Kept)
         if found is None:
             found = known[_Kept] = self._work_out(decision)
