@@ -259,6 +259,21 @@ def test_who_has_an_agreement_is_left_out_once_that_ends(state_dir: Path) -> Non
     assert reasons(world, data_class="restricted") == ["data_class", "data_class", None]
 
 
+def test_an_agreement_that_ends_is_seen_by_calls_of_a_class_that_is_not_sensitive(
+    state_dir: Path,
+) -> None:
+    """Who may serve these is remembered: they may have content kept, so nothing else is asked."""
+    classes = ["public", "internal", "team", "confidential", "restricted"]
+    world = World(state_dir)
+    world.reloads(classes=classes, organisation={"data_class": "team"})
+
+    before = reasons(world)
+    world.passes(3 * DAY_S)
+
+    assert before == ["data_class", None, None]
+    assert reasons(world) == ["data_class", "data_class", None]
+
+
 def test_a_breaker_that_opens_is_seen_by_the_next_call_and_so_is_its_closing(
     state_dir: Path,
 ) -> None:
