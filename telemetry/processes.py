@@ -51,7 +51,8 @@ def end_with_parent() -> None:
     keeper = os.environ.pop(PARENT, "")
     if keeper.isdigit():
         _keeper[:] = [keeper]
-        threading.Thread(target=_watch, args=(int(keeper),), daemon=True).start()
+        watch = threading.Thread(target=_watch, args=(int(keeper),), name="keeper", daemon=True)
+        watch.start()
 
 
 def _watch(keeper: int) -> None:
