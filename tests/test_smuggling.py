@@ -7,6 +7,7 @@ import re
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,21 @@ def test_a_header_without_an_end_is_cut_off(sidecar: Sidecar) -> None:
         got, closed = told(sidecar, head + b"a" * (1 << 20))
         assert closed
         assert got in ([400], [])  # what we did not read may cost the client the answer
+
+
+@pytest.mark.parametrize("start", [b"0\r\nx-a: ", b"1;x="])
+def test_what_stands_behind_a_body_without_an_end_is_cut_off(
+    sidecar: Sidecar, start: bytes
+) -> None:
+    with socket.create_connection(("127.0.0.1", sidecar.port)) as connection:
+        connection.settimeout(10)
+        connection.sendall(chunked(b"1\r\n{\r\n" + start))
+        sent = 0
+        with suppress(ConnectionError):
+            while sent < 32 << 20:
+                connection.sendall(b"a" * (1 << 16))
+                sent += 1 << 16
+    assert sent < 16 << 20
 
 
 def test_what_can_be_read_in_one_way_is_one_request(sidecar: Sidecar, provider: Provider) -> None:

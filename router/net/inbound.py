@@ -35,7 +35,8 @@ MAX_HEADER_BYTES = 32 << 10
 VERSIONS = ("1.1", "1.0")
 
 MAX_FED_BYTES = 512 << 10
-"""So much may come before a head is whole; with it may come the end of an earlier request."""
+"""So much may come before a head is whole, or behind the last piece of a body; with it may come
+the end of what was before."""
 
 Serve = Callable[[Exchange], Awaitable[None]]
 
@@ -217,6 +218,7 @@ class ClientConnection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         """Keep a piece, unless its request is answered already."""
+        self._n_fed = self._n_data  # what comes behind it may be the start of a trailer
         latest = self._latest
         if latest is None or latest.complete:
             return
@@ -239,7 +241,7 @@ class ClientConnection(asyncio.Protocol):
         if len(headers) <= MAX_HEADERS and self._n_fed <= MAX_HEADER_BYTES:
             return
         n = len(self._url) + sum(len(name) + len(value) for name, value in headers)
-        is_endless = not self._in_body and self._n_fed > MAX_FED_BYTES
+        is_endless = self._n_fed > MAX_FED_BYTES
         if len(headers) > MAX_HEADERS or n > MAX_HEADER_BYTES or is_endless:
             self._stop_parsing(f"over {MAX_HEADERS} headers or {MAX_HEADER_BYTES} bytes of them")
 
