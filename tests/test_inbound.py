@@ -236,3 +236,35 @@ def test_the_rest_of_a_refused_body_is_dropped_for_a_while(sidecar: Sidecar) -> 
         assert client.answer()[0] == 413
         client.send(bytes(1 << 20))
         assert client.ended()
+
+
+# -- connections on which nobody asks -----------------------------------------------------------
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Patched: else they stay for minutes."""
+    monkeypatch.setattr("router.net.inbound.HEADER_S", 0.3)
+    monkeypatch.setattr("router.net.inbound.KEEPALIVE_S", 0.3)
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("asks", [False, True])
+def test_blank_lines_keep_no_connection(sidecar: Sidecar, asks: bool) -> None:
+    with dial(sidecar) as client:
+        if asks:
+            client.send(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            assert client.answer()[0] == 200
+        client.send(b"\r\n")
+        client.connection.settimeout(4)
+        assert client.reader.read(1) == b""
+
+
+@pytest.mark.usefixtures("short")
+def test_the_rest_of_a_refused_body_keeps_no_connection(sidecar: Sidecar) -> None:
+    with dial(sidecar) as client:
+        client.send(b"POST /nowhere HTTP/1.1\r\nhost: localhost\r\ncontent-length: 6\r\n\r\nabc")
+        assert client.answer()[0] == 404
+        client.send(b"def")
+        client.connection.settimeout(4)
+        assert client.reader.read(1) == b""

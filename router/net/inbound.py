@@ -124,7 +124,9 @@ class ClientConnection(asyncio.Protocol):
             why = self._why or "this is no HTTP request"
             self._refuse(refusal("400 Bad Request", "bad_request", why))
         if self._whole:
-            if self._clock is not None:
+            if self._current is None and not self._refused:
+                self._stay_idle()
+            elif self._clock is not None:
                 self._stop_clock()
         elif self._clock is None:
             self._n_got = 0
@@ -354,6 +356,15 @@ class ClientConnection(asyncio.Protocol):
             return True
         n_got, self._n_got = self._n_got, 0
         return n_got >= BODY_BYTES
+
+    def _stay_idle(self) -> None:
+        """Blank lines came, or the rest of a body that was answered: still nobody asks for more."""
+        if not self.due_at:  # nor has anybody yet: the first clock goes on
+            return
+        if self._clock is not None:
+            self._stop_clock()
+            self.due_at = time.monotonic() + KEEPALIVE_S
+        self._idle.add(self)
 
     def _stop_clock(self) -> None:
         if self._clock is not None:
