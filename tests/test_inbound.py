@@ -187,6 +187,18 @@ def test_what_is_no_request_never_stands_in_an_earlier_answer(
             assert client.ended()
 
 
+def test_a_request_that_breaks_off_takes_nothing_from_those_before_it(
+    sidecar: Sidecar, provider: Provider
+) -> None:
+    provider.on("a", Reply(body=answer("slow"), delay_s=0.5))
+    broken = request(chunked=True).partition(b"\r\n\r\n")[0] + b"\r\n\r\nzz\r\n"
+    with dial(sidecar) as client:
+        client.send(request() + request() + broken)
+        assert [client.answer()[0] for _ in range(2)] == [200, 200]
+        assert client.ended()
+    assert len(provider.calls) == 2
+
+
 def test_what_is_no_url_is_refused(sidecar: Sidecar) -> None:
     for url in (b"http://a:99999999/", b"*", b"//", b"http://", b"a"):
         with dial(sidecar) as client:

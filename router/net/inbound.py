@@ -327,7 +327,10 @@ class ClientConnection(asyncio.Protocol):
         is_served = self._in_body and not self._whole  # the request at hand, already
         self._whole = self._refused = True
         latest = self._latest
-        if is_served and latest is not None and (latest.started or self._waiting):
+        if is_served and self._waiting:  # it is not, and will not be: those before it are
+            self._waiting.pop()
+            is_served, latest = False, self._waiting[-1][0] if self._waiting else self._current
+        if is_served and latest is not None and latest.started:
             answer = b""
         elif not is_served and latest is not None and not latest.complete:
             latest.keep_alive = False
