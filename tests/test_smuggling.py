@@ -293,3 +293,15 @@ def test_no_header_of_an_answer_can_hold_another(
     monkeypatch.setitem(routes._usual, ("GET", b"/livez"), ("/livez", livez))
     for query in (b"?whole", b"?start"):
         assert told(sidecar, get(b"GET /livez" + query + b" HTTP/1.1"), until=1)[0] == [500]
+
+
+def test_a_status_beyond_the_known_classes_is_passed_on(
+    sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Patched: a provider that says so cannot be had by name."""
+
+    async def livez(exchange: Exchange, beliefs: Any) -> None:
+        await exchange.respond(777, b"{}")
+
+    monkeypatch.setitem(sidecar.app.routes._usual, ("GET", b"/livez"), ("/livez", livez))
+    assert told(sidecar, GET, until=1)[0] == [777]

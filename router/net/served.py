@@ -17,7 +17,7 @@ from router.net.exchange import JSON, Exchange, Header
 MAX_ARRIVED_BYTES = 64 << 10
 """More of a body than this is not read on until somebody takes it."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-STATUS_LINE = {code: b"HTTP/1.1 %d \r\n" % code for code in range(200, 600)} | {
+STATUS_LINE = {code: b"HTTP/1.1 %d \r\n" % code for code in range(200, 1000)} | {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode()
     for status in HTTPStatus
     if status >= 200
