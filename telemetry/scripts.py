@@ -258,7 +258,7 @@ def run_all(client: Client, commits: list[Ready]) -> list[int]:
         arguments = ready.commit.arguments(mark=mark, token=token, new_mark=new_mark)
         pipeline.evalsha(sha, *arguments)
     # Once all are through: a reader that looks at the first would rest before the others. Should
-    # the message get lost, the reader looks 40 ms after its last look.
+    # the message get lost, the reader looks within a second by itself.
     pipeline.publish(keys.CHANGED, "")
     *found, _ = pipeline.execute(raise_on_error=False)
     versions = []
