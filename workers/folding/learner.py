@@ -119,7 +119,8 @@ class Learner:
         with closing(connect(self.address)) as client:
             while not self.stop.is_set():
                 self.step(client)
-            self._release(Roster(client, self.n_shards, self.owner))
+            if self._up:  # else lease and entry end by themselves, and nobody waits for the store
+                self._release(Roster(client, self.n_shards, self.owner))
 
     def step(self, client: Client) -> None:
         """Take, fold and tidy up once; after a failure start from what the store says."""
