@@ -6,12 +6,14 @@ from collections.abc import Callable
 from hashlib import sha256
 from typing import Any
 
+import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
 from router.config.compiled import Configuration, compile_text
+from router.decision import rulings
 from router.decision.ruling import Ruling, work_out
 from router.decision.rulings import MAX_KINDS, Rulings, ruled
 from router.decision.said import NOTHING_SAID, SessionKinds
@@ -195,3 +197,29 @@ def test_what_callers_make_up_is_remembered_within_bounds() -> None:
 
 def test_nothing_said_by_a_session_is_what_no_session_says() -> None:
     assert CONFIGURATION.derive(SessionKinds).of(b"").level == NOTHING_SAID.level
+
+
+def test_no_more_is_remembered_by_structure_whatever_callers_combine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rulings, "MAX_RULINGS", 20)
+    configuration = compiled()
+    caller = Caller(configuration.apps["web"])
+    for i in range(10):
+        headers = {b"x-router-max-cost-usd": str(1 + i).encode()}
+        hints = read_hints(headers, NOTHING_DECLARED, configuration.classes)
+        for j in range(10):
+            tools = Structure(tools=(f"tool-{i}-{j}",))
+
+            def read(*, read_system: bool, found: Structure = tools) -> Structure:
+                return found
+
+            ruled(configuration, caller, hints, "auto", NOTHING_SAID, read, off=False)
+
+    kinds = [
+        kind
+        for kind in configuration.derive(Rulings)._known.values()
+        if isinstance(kind, rulings._ByStructure)
+    ]
+    assert len(kinds) == 10
+    assert 0 < sum(len(kind.known) for kind in kinds) <= 20

@@ -24,6 +24,8 @@ from router.policy.tasks import FoundBy
 MAX_KINDS = 4096
 MAX_STRUCTURES = 256
 """Of one kind of call."""
+MAX_RULINGS = 16_384
+"""By structure, of all kinds of calls: callers choose both, and one takes up to 1.5 kB."""
 MAX_NAMES = 1024
 """Characters that callers make up, in one kind of call: who says more is not remembered."""
 _Kind = tuple[object, ...]
@@ -68,6 +70,7 @@ class Rulings:
     def __init__(self, configuration: Configuration) -> None:
         self._configuration = configuration
         self._known: dict[_Kind, Ruling | _ByStructure] = {}
+        self._n_put = 0  # rulings by structure
 
     def of(
         self,
@@ -114,8 +117,17 @@ class Rulings:
         if known is None:
             once = _ReadOnce(read, structure)
             known = work_out(self._configuration, caller, hints, model, session, once, off=off)
-            found.put(told, structure, known)
+            self._put(found, told, structure, known)
         return known
+
+    def _put(self, of: _ByStructure, told: _Kind, structure: Structure, ruling: Ruling) -> None:
+        if self._n_put >= MAX_RULINGS:
+            self._n_put = 0
+            for each in self._known.values():
+                if isinstance(each, _ByStructure):
+                    each.known.clear()
+        self._n_put += 1
+        of.put(told, structure, ruling)
 
     def _first(
         self,
@@ -139,7 +151,7 @@ class Rulings:
         found: Ruling | _ByStructure = ruling
         if once.structure is not None:
             found = _ByStructure()
-            found.put(_told_apart(once.structure), once.structure, ruling)
+            self._put(found, _told_apart(once.structure), once.structure, ruling)
         if len(self._known) >= MAX_KINDS:
             self._known.clear()
         self._known[kind] = found
