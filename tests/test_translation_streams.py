@@ -901,6 +901,10 @@ class Client:
 
     end = part
 
+    def part_now(self, data: bytes) -> bool:
+        self.said += data
+        return True
+
     def finish(self) -> None:
         pass
 
