@@ -97,7 +97,10 @@ def test_the_page_tells_what_calls_feedback_trials_and_changes_left(
         )
         append(client, [outage])
         sidecar.until(lambda: report_of(sidecar, ADMIN).json()["totals"]["calls"] == 9)
-        sidecar.until(lambda: report_of(sidecar, ADMIN).json()["categories"][0]["signal"])
+        # Labels come with beliefs, which may be a moment behind the ledger.
+        sidecar.until(
+            lambda: any(one["signal"] for one in report_of(sidecar, ADMIN).json()["categories"])
+        )
 
         whole = report_of(sidecar, ADMIN).json()
         own = report_of(sidecar, OWN)

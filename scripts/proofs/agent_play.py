@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 from msgspec import Struct
 
-from router.decision import contexts
+from router.decision import call_units
 from router.decision.decide import Decision
 from router.decision.units import Unit
 from router.dispatch import retries
@@ -216,7 +216,7 @@ def sabotaged(kind: AgentSabotage | None) -> Iterator[None]:
         with patch.object(hints, "AGENT_SESSION_HEADERS", ()):
             yield
     elif kind is AgentSabotage.ANEW:
-        with patch.object(contexts, "unit_of", lambda **_: Unit(None, False, 0.0)):
+        with patch.object(call_units, "unit_of", lambda **_: Unit(None, False, 0.0)):
             yield
     else:
         yield
