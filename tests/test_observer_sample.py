@@ -178,3 +178,8 @@ def test_a_conversation_is_wholly_in_or_out_over_restarts_and_routers(
     assert seen == pytest.approx(n_told, rel=0.05)  # the flag of an outcome says the same
     left_out = len(asked) - sum(found[2])
     assert f"router_observations_sampled_out {left_out}" in metrics.replace(".0\n", "\n")
+
+
+def test_a_share_that_is_written_bare_is_told_where_it_belongs() -> None:
+    with pytest.raises(ValueError, match=r"write true or false, or \{sample: …\}"):
+        AppEntry.model_validate({"signals": 0.5})

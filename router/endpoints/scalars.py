@@ -83,6 +83,14 @@ def _as_truth(value: Any, kinds: frozenset[Any]) -> Any:
         if word in TRUE_WORDS or word in FALSE_WORDS:
             raise ValueError(f"write {str(word in TRUE_WORDS).lower()}{other}")
         raise ValueError(f"write true or false{other}")
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, float):  # more than a slip for true: it may be what a mapping says
+        raise ValueError(f"write true or false{other}{_or_fields(kinds)}")
+    if isinstance(value, int) and not isinstance(value, bool):
         raise ValueError(f"write true or false{other}")
     return value
+
+
+def _or_fields(kinds: frozenset[Any]) -> str:
+    """Return how a mapping that a field takes as well is written; nothing where it takes none."""
+    fields = [name for kind in kinds for name in getattr(kind, "model_fields", ())]
+    return f", or {{{', '.join(f'{name}: …' for name in fields)}}}" if fields else ""

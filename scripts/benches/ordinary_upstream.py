@@ -6,18 +6,11 @@ measured.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
-from pathlib import Path
 from random import Random
-from typing import cast
 
-import httptools
-import uvloop
-
-from scripts.benches.upstream import STREAM_HEAD, tell_port
-from telemetry.processes import end_with_parent
+from scripts.benches.upstream import STREAM_HEAD, UpstreamConnection, serve
 
 CHANCE = Random()  # noqa: S311 - nothing secret
 MEAN_S = 0.05
@@ -41,36 +34,21 @@ WORDS = (
 USAGE = {"prompt_tokens": 40, "completion_tokens": N_WORDS, "total_tokens": 40 + N_WORDS}
 
 
-def answer(status: str, value: object) -> bytes:
+def _whole(status: str, value: object) -> bytes:
     """Return a whole answer."""
     raw = json.dumps(value).encode()
     head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(raw)}"
     return f"{head}\r\n\r\n".encode() + raw
 
 
-FAILURE = answer("503 Service Unavailable", {"error": {"message": "busy", "type": "server_error"}})
+FAILURE = _whole("503 Service Unavailable", {"error": {"message": "busy", "type": "server_error"}})
 
 
-class OrdinaryUpstream(asyncio.Protocol):
-    """One connection."""
+class OrdinaryUpstream(UpstreamConnection):
+    """Answers after a while; now and then it fails."""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
-        self._transport = cast(asyncio.Transport, transport)
-        self._parser = httptools.HttpRequestParser(self)
-        self._body = b""
-
-    def data_received(self, data: bytes) -> None:
-        """Parse."""
-        self._parser.feed_data(data)
-
-    def on_body(self, body: bytes) -> None:
-        """Collect."""
-        self._body += body
-
-    def on_message_complete(self) -> None:
-        """Answer after a while."""
-        body, self._body = self._body, b""
+    def answer(self, body: bytes) -> None:
+        """Answer a request after a while."""
         loop = asyncio.get_running_loop()
         loop.call_later(CHANCE.expovariate(1 / MEAN_S), self._answer, body)
 
@@ -90,7 +68,7 @@ class OrdinaryUpstream(asyncio.Protocol):
         message = {"role": "assistant", "content": " ".join(words)}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         value = {**head, "object": "chat.completion", "choices": [choice], "usage": USAGE}
-        self._transport.write(answer("200 OK", value))
+        self._transport.write(_whole("200 OK", value))
 
     def _stream(self, head: dict[str, object], words: list[str], *, asks_usage: bool) -> None:
         if self._transport.is_closing():
@@ -115,21 +93,5 @@ def _event(value: object) -> bytes:
     return b"%x\r\n%s\r\n" % (len(event), event)
 
 
-async def _serve(ready: Path) -> None:
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(OrdinaryUpstream, "127.0.0.1", 0)
-    tell_port(ready, server.sockets[0].getsockname()[1])
-    await server.serve_forever()
-
-
-def main() -> None:
-    """Serve until killed."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.benches.ordinary_upstream")
-    parser.add_argument("--ready", type=Path, required=True)
-    options = parser.parse_args()
-    end_with_parent()
-    uvloop.run(_serve(options.ready))
-
-
 if __name__ == "__main__":
-    main()
+    serve(OrdinaryUpstream)

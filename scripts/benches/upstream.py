@@ -63,8 +63,8 @@ USAGE_CHUNK = _frame({**_COMMON, "choices": [], "usage": USAGE})
 DONE = b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
 
 
-class BenchUpstream(asyncio.Protocol):
-    """One connection."""
+class UpstreamConnection(asyncio.Protocol):
+    """One connection of a provider that answers each request by its body."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
@@ -83,6 +83,18 @@ class BenchUpstream(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """Answer."""
         body, self._body = self._body, b""
+        self.answer(body)
+
+    def answer(self, body: bytes) -> None:
+        """Answer a request."""
+        raise NotImplementedError
+
+
+class BenchUpstream(UpstreamConnection):
+    """Answers at once, or streams in a burst or at a pace."""
+
+    def answer(self, body: bytes) -> None:
+        """Answer a request."""
         if b'"stream":true' not in body and b'"stream": true' not in body:
             self._transport.write(ANSWER)
             return
@@ -106,26 +118,25 @@ class BenchUpstream(asyncio.Protocol):
         loop.call_later(PACE_S, self._send_paced, i + 1, end)
 
 
-async def _serve(ready: Path) -> None:
+async def _serve(connection: type[UpstreamConnection], ready: Path) -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(BenchUpstream, "127.0.0.1", 0)
-    tell_port(ready, server.sockets[0].getsockname()[1])
+    server = await loop.create_server(connection, "127.0.0.1", 0)
+    _write(ready, str(server.sockets[0].getsockname()[1]))
     await server.serve_forever()
 
 
-def tell_port(ready: Path, port: int) -> None:
-    """Say where it listens."""
-    ready.write_text(str(port))
+def _write(path: Path, text: str) -> None:
+    path.write_text(text)
 
 
-def main() -> None:
-    """Serve until killed."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.benches.upstream")
+def serve(connection: type[UpstreamConnection]) -> None:
+    """Serve until killed; say where in the file that `--ready` names."""
+    parser = argparse.ArgumentParser()
     parser.add_argument("--ready", type=Path, required=True)
     options = parser.parse_args()
     end_with_parent()
-    uvloop.run(_serve(options.ready))
+    uvloop.run(_serve(connection, options.ready))
 
 
 if __name__ == "__main__":
-    main()
+    serve(BenchUpstream)
