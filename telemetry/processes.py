@@ -33,6 +33,17 @@ def child_environment() -> dict[str, str]:
     return {**ALLOCATION, **one_thread(os.environ), **os.environ, PARENT: str(os.getpid())}
 
 
+def lasting_environment() -> dict[str, str]:
+    """Return that for a child that lives as long as the stack: 4 MB less, by its docstrings.
+
+    Its asserts go with them: they tell the type checker what is known. Where Python may not keep
+    what it compiled, each start would compile all anew; there everything stays.
+    """
+    is_kept = not sys.dont_write_bytecode and os.access(os.path.dirname(__file__), os.W_OK)
+    optimised = {"PYTHONOPTIMIZE": "2"} if is_kept or sys.pycache_prefix else {}
+    return {**optimised, **child_environment()}
+
+
 def one_thread(environment: Mapping[str, str]) -> dict[str, str]:
     """Return what keeps numpy's library of linear algebra from starting a thread for each core.
 

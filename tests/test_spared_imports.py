@@ -135,3 +135,27 @@ def test_numpy_has_one_thread_unless_somebody_asked_for_more() -> None:
     if (os.cpu_count() or 1) > 1:
         assert n_threads(OPENBLAS_NUM_THREADS="2") == 2
         assert n_threads(OMP_NUM_THREADS="2") == 2
+
+
+@pytest.mark.parametrize(
+    ("told", "level"),
+    [({}, "2"), ({"PYTHONOPTIMIZE": "1"}, "1"), ({"PYTHONDONTWRITEBYTECODE": "1"}, "0")],
+    ids=["most often", "somebody said so", "nothing compiled is kept"],
+)
+def test_what_lives_as_long_as_the_stack_keeps_no_docstrings_where_bytecode_is_kept(
+    told: dict[str, str], level: str
+) -> None:
+    code = """
+from telemetry.processes import lasting_environment
+import subprocess, sys
+child = [sys.executable, "-c", "import sys; print(sys.flags.optimize)"]
+print(subprocess.check_output(child, env=lasting_environment(), text=True))
+"""
+    unset = ("PYTHONOPTIMIZE", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX")
+    environment = {k: v for k, v in os.environ.items() if k not in unset}
+
+    done = subprocess.check_output(
+        [sys.executable, "-c", code], env=environment | told, text=True, timeout=60
+    )
+
+    assert done.strip() == level

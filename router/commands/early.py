@@ -14,7 +14,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from telemetry.processes import child_environment
+from telemetry.processes import lasting_environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class EarlyRouter:
                 [*command, *(["--config", str(config)] if config is not None else [])],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
-                env=child_environment(),
+                env=lasting_environment(),
                 pass_fds=(theirs,),
             )
         finally:

@@ -25,7 +25,7 @@ from pathlib import Path
 from router.commands.adopted import AdoptedProcess
 from telemetry.embedded import PrivateServer
 from telemetry.errors import TelemetryError
-from telemetry.processes import child_environment, end_with_parent, has_terminal
+from telemetry.processes import end_with_parent, has_terminal, lasting_environment
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 10.0
@@ -100,7 +100,7 @@ class Running:
                 self.part.command,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
-                env=child_environment(),
+                env=lasting_environment(),
                 pass_fds=self.part.sockets,
             )
         finally:

@@ -21,7 +21,7 @@ from router.config.entries import UnitKind
 from router.decision.decide import Decision
 from telemetry import keys
 from telemetry.observed import MAX_PART_BYTES, Observed, header_of
-from telemetry.processes import child_environment
+from telemetry.processes import lasting_environment
 from telemetry.store import Address
 
 log = structlog.get_logger()
@@ -78,7 +78,7 @@ class ObserverLine(asyncio.Protocol):
         """Start the observer."""
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
-        environment = child_environment()
+        environment = lasting_environment()
         if self._url is not None:
             environment[STORE_URL] = self._url  # it may hold a password: not for a command line
         try:
