@@ -32,6 +32,8 @@ RATES_RPS = (150, 20)
 AT_ONCE = 128
 """Calls under way at saturation: an answer takes some 70 ms."""
 WARM_S = 4.0
+MAX_FAILED = 1e-3
+"""Providers fail a part of their calls: now and then whoever is asked next does as well."""
 
 
 def run_bench(*, rounds: int, seconds: float) -> dict[str, Any]:
@@ -88,7 +90,7 @@ async def _round(target: Subject, samples: Samples, seconds: float) -> None:
         with _booked(target, samples, str(rps), callers):
             await callers.at_rate(seconds, rps)
     callers.close()
-    if callers.failures:
+    if callers.failures.total() > MAX_FAILED * callers.n_calls:
         raise RuntimeError(f"{target.name}: of {callers.n_calls} calls failed {callers.failures}")
 
 
