@@ -80,7 +80,7 @@ class Keeper:
         Args:
             file: what the configuration was read from, and is taken anew from when it changes.
         """
-        review_keys = seeds(configuration)
+        review_keys = configuration.derive(seeds)
         self.current = believe(configuration, NOTHING, version=0, review_keys=review_keys)
         self.switch = Switch()
         self.store_up = False

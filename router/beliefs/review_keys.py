@@ -87,7 +87,7 @@ def known_review_keys(
     configuration: Configuration, kept: Iterable[ReviewKey], wanted: Iterable[ReviewKey] = ()
 ) -> list[ReviewKey]:
     """Return the review keys in use: of the configuration, of the store, and those asked for."""
-    known = dict.fromkeys([*seeds(configuration), *kept, *wanted])
+    known = dict.fromkeys([*configuration.derive(seeds), *kept, *wanted])
     return [review_key for review_key in known if is_current(review_key, configuration)]
 
 
