@@ -37,8 +37,10 @@ READ_RECORDS = 8192
 """What one round reads where there is much: 3 MB."""
 FEW_RECORDS = 256
 """What it asks for first: most rounds find a handful, and a longer read copies empty space."""
-FRESH_S = 0.05
+FRESH_S = 0.04
 """How long records gather into a frame at most, below a thousand events a second."""
+ROUND_SHARE = 0.005
+"""Of a core, for the fixed cost of rounds: to the store one costs as much again."""
 RETRY_S = 0.25
 ADOPT_EVERY_S = 5.0
 
@@ -126,8 +128,8 @@ class Writer:
         word = ProgressTeller(self._journal.producer, self.clock)
         told = word if self.decides else None
         sender = self._sender = Sender(self._journal.directory, client, self.counters, told)
-        pacer = Pacer(FRESH_S)
-        next_adoption = next_bound = 0.0
+        pacer = Pacer(FRESH_S, ROUND_SHARE)
+        next_adoption = next_bound = rest_s = 0.0
         while True:
             stopping = self._stop.is_set()
             self._bell.reset()  # before the look: what comes after it rings again
@@ -164,14 +166,15 @@ class Writer:
                     next_bound = time.monotonic() + ADOPT_EVERY_S
                 self._stop.wait(RETRY_S)
                 continue
-            if n:
-                rest_s = pacer.rest_s(n, is_full=n >= frames.MAX_RECORDS or stopping)
-                self._stop.wait(rest_s)
-            elif stopping:
+            if stopping and not n:
                 return
-            else:
-                wakes_at = min(next_adoption, word.due_at)
-                self._bell.wait(max(wakes_at - time.monotonic(), 0.0))
+            if n:
+                rest_s = pacer.rest_s(n, is_full=sender.is_behind)
+            if stopping or sender.is_behind:
+                continue
+            wakes_at = min(next_adoption, word.due_at)
+            if self._bell.wait(max(wakes_at - time.monotonic(), 0.0)):
+                self._stop.wait(rest_s)  # before the look: what comes meanwhile goes with it
 
     def _look_at_others(self, client: Client) -> Exception | None:
         """Ask for the time, and send what others left; return why that failed.
@@ -235,6 +238,7 @@ class Sender:
     client: Client
     counters: Counters
     word: ProgressTeller | None = None  # none of who is gone, or decides nothing
+    is_behind: bool = False  # there may be more than the last look took
     _last: journal.Segment | None = None  # that was begun with
     _is_end_told: bool = False
     _segment: journal.Segment | None = None
@@ -253,9 +257,10 @@ class Sender:
         """
         segment = self._current()
         if segment is None:
+            self.is_behind = False
             return 0
         if self._batch is None or self._batch.segment is not segment:
-            self._batch = self._cut(segment, at_ms if segment.path == keep else 0)
+            self._batch = self._cut(segment, keep, at_ms)
         if self._batch is None:
             # A segment is finished only if a later one exists; that one was begun after it.
             if segment.path != keep and not segment.read(1):
@@ -272,10 +277,11 @@ class Sender:
         self.counters.dropped[Dropped.SHARD] += n - n_sent
         return n
 
-    def _cut(self, segment: journal.Segment, at_ms: int) -> CutFrames | None:
+    def _cut(self, segment: journal.Segment, keep: Path | None, at_ms: int) -> CutFrames | None:
         data = segment.read(self._limit)
         full = len(data) == self._limit * segment.record_size
         self._limit = READ_RECORDS if full else FEW_RECORDS
+        self.is_behind = full or segment.path != keep
         if not data:
             return None
         bases = list(segment.bases)
@@ -288,7 +294,7 @@ class Sender:
             groups = list(by_shard.values())
         n_sent = sum(frame.n_records for frame in found)
         n_trail = sum(frame.n_records for frame in found if frame.body[0] >= INTENT)
-        passed_ms = 0 if full else at_ms
+        passed_ms = 0 if self.is_behind else at_ms
         return CutFrames(segment, len(data), n_sent, n_trail, bases, groups, passed_ms)
 
     def _send(self, batch: CutFrames) -> None:

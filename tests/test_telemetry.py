@@ -327,6 +327,38 @@ def test_what_was_put_arrives_and_the_journal_is_empty_afterwards(
     assert list((tmp_path / "journal").iterdir()) == []
 
 
+def test_what_comes_while_a_writer_rests_is_sent_together(
+    tmp_path: Path, address: Address, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("telemetry.writer.FRESH_S", 0.5)
+    monkeypatch.setattr("telemetry.writer.ROUND_SHARE", 1e-6)
+    found = Writer(tmp_path / "journal", address, 1)
+    found.start()
+    found.put(record(0))
+    until(lambda: found.counters.sent == 1)
+    for i in range(1, 11):
+        found.put(record(i))
+        time.sleep(0.01)
+    until(lambda: found.counters.sent == 11)
+    found.close()
+
+    assert [frame.n_records for frame in sent(client, 0)] == [1, 10]
+
+
+def test_a_sender_knows_whether_it_sent_all_that_was_there(tmp_path: Path, client: Any) -> None:
+    """A writer sleeps then; a record behind a finished segment must not wait for the next call."""
+    log = journal.Journal(tmp_path / "journal", 1, segment_bytes=50 * events.RECORD_SIZE)
+    log.open()
+    for i in range(60):
+        log.append(record(i))
+    found = Sender(log.directory, client, Counters())
+
+    looks = [(found.send_some(keep=log.current), found.is_behind) for _ in range(3)]
+
+    assert looks == [(49, True), (11, False), (0, False)]
+    log.close()
+
+
 def test_records_wait_for_a_store_that_is_away(tmp_path: Path, state_dir: Path) -> None:
     server = PrivateServer(state_dir / "store")
     address = Address(f"unix://{server.socket_path}")

@@ -36,14 +36,14 @@ log = structlog.get_logger()
 
 BLOCK_MS = 500
 """The lease's renewal time, and that of a look at who else is at work."""
-FRESH_S, BUSY = 0.14, 4.2
+FRESH_S, BUSY = 0.18, 5.4
 """How long entries gather at most, below a thousand events a second, and how much shorter at ten
 thousand: with what writers and readers rest 250 and 150 ms are kept."""
 ROUND_SHARE = 0.01
 """Of a core, for the fixed cost of rounds: to the store and to each reader one costs as much again.
 """
 TAKE_EVERY_S = 0.5
-HELD_EVERY_S = 0.2
+HELD_EVERY_S = 0.5
 HELD_IDLE_S = 1.0
 """Where nothing was folded here since, another worker may have folded what is waited for."""
 NONE_HELD_S = 5.0
