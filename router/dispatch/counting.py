@@ -18,7 +18,7 @@ from router.dialects.request import CallRequest
 from router.dispatch.fates import Fate, read_refusal
 from router.dispatch.headers import forward_headers, forward_query, request_ids, returned_headers
 from router.dispatch.intents import Intents, Recipient, is_recorded
-from router.dispatch.redirects import post
+from router.dispatch.redirects import followed
 from router.endpoints.catalog import Endpoint
 from router.endpoints.token_sizes import TokenSizes
 from router.errors import AllEndpointsFailed, Misconfigured, NoCandidates
@@ -86,7 +86,8 @@ async def count_tokens(
     try:
         with Deadline(limit_s):
             target = _target(endpoint, request).with_query(query)
-            sent = await post(upstream, target, headers, body, repeatable=True)
+            sent = await upstream.send("POST", target, headers, body, repeatable=True)
+            sent = await followed(upstream, sent, target, headers, body, repeatable=True)
             response = decoded(sent)
             counted = await _whole(response)
     except asyncio.CancelledError:

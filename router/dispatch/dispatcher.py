@@ -35,7 +35,7 @@ from router.dispatch.fates import (
 from router.dispatch.heads import contents_of
 from router.dispatch.held import HeldStream, Hold, StreamFailed, first_bytes
 from router.dispatch.intents import Intents
-from router.dispatch.redirects import MAX_REDIRECTS, header_of, post
+from router.dispatch.redirects import MAX_REDIRECTS, REDIRECTS, followed, header_of
 from router.endpoints.health import Health
 from router.endpoints.machine_time import MachineTime
 from router.net.answer import Answer
@@ -72,22 +72,31 @@ class Dispatcher:
         if attempt.endpoint.place.terms.is_subscribed:
             attempt.had_headroom = self.health.had_headroom(attempt.endpoint.digest, now)
         limits = attempt.limits
-        first_s = limits.first_token_s if sending.streamed else limits.answer_s
-        limit_s = max(min(first_s, attempt.deadline - now), 0.0)
+        request, body, headers = sending.request, sending.body, sending.headers
+        limit_s = limits.first_token_s if request.streamed else limits.answer_s
+        if limit_s > attempt.deadline - now:
+            limit_s = max(attempt.deadline - now, 0.0)
+        target = limits.target.with_query(sending.query) if sending.query else limits.target
+        may_repeat = request.repeatable and not is_bounded(attempt.grant)
         try:
             with Deadline(limit_s) as clock:
-                response = await post(
-                    self.upstream,
-                    limits.target.with_query(sending.query) if sending.query else limits.target,
-                    sending.headers,
-                    sending.body,
-                    repeatable=sending.request.repeatable and not is_bounded(attempt.grant),
-                    most=self.most_redirects,
+                response = await self.upstream.send(
+                    "POST", target, headers, body, repeatable=may_repeat
                 )
+                if response.status in REDIRECTS:
+                    response = await followed(
+                        self.upstream,
+                        response,
+                        target,
+                        headers,
+                        body,
+                        repeatable=may_repeat,
+                        most=self.most_redirects,
+                    )
                 try:
-                    body = self._take_head(attempt, response, sending)
-                    if body is not None:
-                        return _whole(attempt, response, sending, body)  # most often
+                    whole = self._take_head(attempt, response, sending)
+                    if whole is not None:
+                        return _whole(attempt, response, sending, whole)  # most often
                     response = decoded(response)
                     return await self._read(attempt, response, sending, clock)
                 except BaseException:
@@ -137,7 +146,7 @@ class Dispatcher:
             return await _read_unread(attempt, response, sending, clock)
         chunks, first = aiter(response), b""
         if sending.streamed:
-            if b"event-stream" not in header_of(response, b"content-type").lower():
+            if not _is_events(response):
                 first = await _peek(chunks, response.status)
             if not first or may_be_events(first):
                 clock.move(math.inf)  # from here on the stream has limits of its own
@@ -200,6 +209,11 @@ def _whole(attempt: Attempt, response: UpstreamResponse, sending: Sending, body:
     return Reply(attempt, response.status, response.headers, told)
 
 
+def _is_events(response: UpstreamResponse) -> bool:
+    """Return whether an answer calls itself a stream."""
+    return header_of(response, b"content-type").lower().find(b"event-stream") >= 0
+
+
 def _late(request: Outgoing) -> LateAnswer:
     """Return what an answer goes through that passes before all of it is there."""
     if request.is_translated:
@@ -212,8 +226,7 @@ async def _read_unread(
 ) -> Reply:
     """Return an answer that nobody here can read: it counts as one by its status."""
     status, headers, chunks = response.status, response.headers, aiter(response)
-    is_stream = b"event-stream" in header_of(response, b"content-type").lower()
-    if sending.streamed and is_stream:
+    if sending.streamed and _is_events(response):
         clock.move(math.inf)
         attempt.ttft_s = time.monotonic() - attempt.began_at
         stream = _unread(attempt, UnreadStream(), chunks, b"")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from operator import itemgetter
 from typing import Protocol
 
 from router.endpoints.entries import Dialect
@@ -55,6 +56,10 @@ HOP_BY_HOP = frozenset(
 )
 
 
+IDENTITY: Header = (b"accept-encoding", b"identity")
+_NAME = itemgetter(0)
+
+
 class Destination(Protocol):
     """Where a request goes: an endpoint, or the provider that takes what is not listed."""
 
@@ -87,13 +92,12 @@ def forward_headers(
     Args:
         key_headers: names that carry a provider's key: whoever sends one means another provider.
     """
-    names = tuple([name for name, _ in headers])
+    names = tuple(map(_NAME, headers))
     hop = named_by_connection(headers) if b"connection" in names else NOTHING_NAMED
-    places = _travelling(names, hop, key_headers, to.forwarded, to.client_auth)
-    out = [headers[place] for place in places]
-    out.append((b"accept-encoding", b"identity"))
-    if to.auth_header is not None:
-        out.append(to.auth_header)
+    travelling = _travelling(names, hop, key_headers, to.forwarded, to.client_auth)
+    out, key = [*travelling(headers), IDENTITY], to.auth_header
+    if key is not None:
+        out.append(key)
     elif to.client_auth:
         out += caller.credentials
     return out
@@ -106,9 +110,9 @@ def _travelling(
     key_headers: frozenset[bytes],
     forwarded: frozenset[bytes],
     client_auth: bool,
-) -> tuple[int, ...]:
-    """Return the places of headers that go to a provider: by names alone, of which few differ."""
-    return tuple(
+) -> Callable[[Sequence[Header]], tuple[Header, ...]]:
+    """Return what takes those that go to a provider: by names alone, of which few differ."""
+    places = [
         place
         for place, name in enumerate(names)
         if name not in STAYS
@@ -116,7 +120,10 @@ def _travelling(
         and name not in hop
         and not name.startswith(OURS)
         and (client_auth or name in TRAVEL or name in forwarded or name.startswith(TRAVEL_PREFIXES))
-    )
+    ]
+    if len(places) > 1:
+        return itemgetter(*places)  # of one it would return that, not a row
+    return lambda headers: tuple([headers[place] for place in places])
 
 
 def headers_in(dialect: Dialect, headers: Sequence[Header], to: Destination) -> list[Header]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from operator import itemgetter
 from typing import NamedTuple
 
 from router.endpoints.headroom import MARK
@@ -12,6 +13,9 @@ from telemetry.wire.costs import COST_HEADER, TIER_HEADER
 
 MAX_KINDS = 128
 """Kinds of answers by the names in their heads: a few for each provider."""
+
+
+_NAME = itemgetter(0)
 
 
 class HeadContents(NamedTuple):
@@ -24,7 +28,7 @@ class HeadContents(NamedTuple):
 
 def contents_of(headers: Sequence[Header]) -> HeadContents:
     """Return what stands in a head; its names are in lower case."""
-    return _contents(tuple([name for name, _ in headers]))
+    return _contents(tuple(map(_NAME, headers)))
 
 
 @lru_cache(MAX_KINDS)

@@ -10,8 +10,9 @@ REDIRECTS = (307, 308)
 """Those that keep method and body."""
 
 
-async def post(
+async def followed(
     upstream: Upstream,
+    response: UpstreamResponse,
     target: Target,
     headers: list[Header],
     body: bytes,
@@ -22,18 +23,19 @@ async def post(
     """Return the head of an answer, of whoever answered in the end.
 
     Args:
+        response: of the first that was asked, at `target`; the rest is what it was asked.
         repeatable: it may go out twice, where a kept connection was lost.
         most: so many redirects are followed.
     """
-    for left in range(most, -1, -1):
-        response = await upstream.send("POST", target, headers, body, repeatable=repeatable)
-        if response.status not in REDIRECTS or not left:
+    for _ in range(most):
+        if response.status not in REDIRECTS:
             break
         elsewhere = target.redirected(header_of(response, b"location"))
         if elsewhere is None:
             break
         await response.aclose()
         target = elsewhere
+        response = await upstream.send("POST", target, headers, body, repeatable=repeatable)
     return response
 
 

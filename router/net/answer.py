@@ -85,20 +85,25 @@ class Answer:
         """Return all that was not read yet, where the end has arrived; None: it has not."""
         return self._taken() if self._ended and self._error is None else None
 
-    async def head(self) -> None:
-        """Wait for status and headers.
+    async def head(self) -> Answer:
+        """Return this answer with its status and headers; whoever waits no more gives it up.
 
         Raises:
             httpx.RemoteProtocolError: the connection broke before, or what came is no HTTP.
             Whatever went wrong with the body of the request.
         """
-        while not self.status:
-            if self._error is not None:
-                raise self._error
-            assert self._connection is not None
-            self._waiter = self._connection.loop.create_future()
-            await self._waiter
+        try:
+            while not self.status:
+                if self._error is not None:
+                    raise self._error
+                assert self._connection is not None
+                self._waiter = self._connection.loop.create_future()
+                await self._waiter
+        except BaseException:
+            await self.aclose()
+            raise
         self._waiter = None
+        return self
 
     async def aclose(self) -> None:
         """Give the answer up; closes the connection unless the answer is whole."""

@@ -70,6 +70,7 @@ class Connection(asyncio.Protocol):
         self._paused = False
         self._headers: list[Header] = []  # of the head at hand, or trailers
         self._n_other_bytes = 0  # since the last byte of a body
+        self._is_plain = False  # its first bytes say that it is HTTP/1, which the head then is
         self._why = ""
 
     @property
@@ -169,6 +170,8 @@ class Connection(asyncio.Protocol):
         if answer is None:  # nobody asked
             self.abort()
             return
+        if not self._n_other_bytes:
+            self._is_plain = not answer.status and data.startswith(b"HTTP/1.")
         self._n_other_bytes += len(data)
         try:
             self._parser.feed_data(data)
@@ -218,8 +221,9 @@ class Connection(asyncio.Protocol):
         """The head is there, unless it was an interim one."""
         answer, headers, status = self._answer, self._headers, self._parser.get_status_code()
         assert answer is not None
-        if not self._parser.get_http_version().startswith("1."):
+        if not (self._is_plain or self._parser.get_http_version().startswith("1.")):
             self._refuse("another version of HTTP")
+        self._is_plain = False  # of what comes behind it nothing is known yet
         if self._n_other_bytes > MAX_HEAD_BYTES:
             self._require_small(headers)
         self._headers = []
@@ -286,7 +290,8 @@ class Connection(asyncio.Protocol):
         assert transport is not None
         unsent = answer.pump is not None or transport.get_write_buffer_size()
         if self._reusable and not transport.is_closing() and not unsent:
-            self.resume()
+            if self._paused:
+                self.resume()
             self._on_free(self)
         else:
             self.abort()

@@ -15,8 +15,9 @@ import ssl
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from operator import itemgetter
 from typing import NamedTuple, Protocol, cast
 
 import httpx
@@ -38,6 +39,8 @@ MAX_KINDS = 512
 """Rows of names that were seen to be names; clients and endpoints that differ in them are few."""
 FRAMING = frozenset((b"host", b"content-length", b"transfer-encoding"))
 """Headers that only the pool writes."""
+_NAME = itemgetter(0)
+_LINE = b": ".join
 
 
 class Origin(NamedTuple):
@@ -57,6 +60,11 @@ class Target:
     authority: bytes  # of the host header
     path: bytes  # with its query
     connect_s: float | None = None  # unset: as long as the pool waits
+    opening: bytes = field(init=False)  # of a request's head, behind its method
+
+    def __post_init__(self) -> None:
+        opening = b" %b HTTP/1.1\r\nhost: %b" % (self.path, self.authority)
+        object.__setattr__(self, "opening", opening)
 
     @classmethod
     def of(cls, url: httpx.URL) -> Target:
@@ -172,17 +180,20 @@ class Pool:
         repeatable: bool = False,
     ) -> Answer:
         """Send one request; see `Upstream`."""
-        head, is_head = write_head(method, target, headers, _length(body)), method == "HEAD"
-        kept = None
-        if isinstance(body, bytes):  # pieces are there once: their connection must not be stale
-            kept = self._take(target, look=not repeatable)
+        kept, is_head = None, method == "HEAD"
+        if isinstance(body, bytes):
+            head = write_head(method, target, headers, len(body))
+            kept = self._take(target.origin, look=not repeatable)
+        else:  # pieces are there once: their connection must not be stale
+            head = write_head(method, target, headers, body.length)
         if kept is not None:
             try:
-                return await _answer(kept, head, body, is_head=is_head)
+                return await kept.exchange(head, body, is_head=is_head).head()
             except httpx.RemoteProtocolError:
                 if not kept.may_repeat(repeatable=repeatable):
                     raise
-        return await _answer(await self._connect(target), head, body, is_head=is_head)
+        connection = await self._connect(target)
+        return await connection.exchange(head, body, is_head=is_head).head()
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -191,16 +202,19 @@ class Pool:
         for connection in list(self._open):
             connection.abort()
 
-    def _take(self, target: Target, *, look: bool) -> Connection | None:
+    def _take(self, origin: Origin, *, look: bool) -> Connection | None:
         """Return the idle connection that was used last.
 
         Args:
             look: ask the system whether it was closed this very moment, which takes it 2 µs.
         """
-        idle = self._idle.get(target.origin)
+        idle = self._idle.get(origin)
+        if not idle:
+            return None
+        stale_since = time.monotonic() - self._keepalive_s
         while idle:
             connection = idle.pop()
-            usable = connection.is_open and not self._is_stale(connection)
+            usable = connection.idle_since > stale_since and connection.is_open
             if usable and (not look or connection.is_quiet):
                 return connection
             connection.abort()
@@ -262,17 +276,15 @@ class Pool:
     def _close_idle(self) -> None:
         """Close what nobody has used for long; come again while anything is left."""
         self._sweep = None
+        stale_since = time.monotonic() - self._keepalive_s
         for key, idle in list(self._idle.items()):
-            while idle and self._is_stale(idle[0]):
+            while idle and idle[0].idle_since <= stale_since:
                 idle.popleft().abort()
             if not idle:
                 del self._idle[key]
         if self._idle:
             loop = asyncio.get_running_loop()
             self._sweep = loop.call_later(self._keepalive_s / 2, self._close_idle)
-
-    def _is_stale(self, connection: Connection) -> bool:
-        return time.monotonic() - connection.idle_since >= self._keepalive_s
 
 
 class Adapted:
@@ -291,7 +303,8 @@ class Adapted:
         repeatable: bool = False,
     ) -> UpstreamResponse:
         """Send one request; see `Upstream`."""
-        own = [(b"host", target.authority), _framing(_length(body))]
+        n_body = len(body) if isinstance(body, bytes) else body.length
+        own = [(b"host", target.authority), _framing(n_body)]
         stream = httpx.ByteStream(body) if isinstance(body, bytes) else _Stream(body.pieces)
         request = httpx.Request(method, target.url, headers=own + headers, stream=stream)
         return _AdaptedResponse(await self._transport.handle_async_request(request))
@@ -322,22 +335,6 @@ class _AdaptedResponse:
         await self._response.aclose()
 
 
-async def _answer(
-    connection: Connection, head: bytes, body: bytes | BodyInPieces, *, is_head: bool
-) -> Answer:
-    answer = connection.exchange(head, body, is_head=is_head)
-    try:
-        await answer.head()
-    except BaseException:
-        await answer.aclose()
-        raise
-    return answer
-
-
-def _length(body: bytes | BodyInPieces) -> int | None:
-    return len(body) if isinstance(body, bytes) else body.length
-
-
 def _framing(n_body: int | None) -> Header:
     if n_body is None:
         return (b"transfer-encoding", b"chunked")
@@ -353,12 +350,11 @@ def write_head(method: str, target: Target, headers: list[Header], n_body: int |
     Raises:
         httpx.LocalProtocolError: something in it could be read as more than one request.
     """
-    _require_names(tuple([name for name, _ in headers]))
-    lines = [b"%b: %b\r\n" % header for header in headers]
-    opening = b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (method.encode(), target.path, target.authority)
-    head = b"".join((opening, *lines, b"%b: %b\r\n\r\n" % _framing(n_body)))
-    n_breaks = len(lines) + 4
-    if head.count(b"\n") != n_breaks or head.count(b"\r") != n_breaks or b"\0" in head:
+    _require_names(tuple(map(_NAME, headers)))
+    opening, lines = method.encode() + target.opening, map(_LINE, headers)
+    head = b"\r\n".join((opening, *lines, _LINE(_framing(n_body)), b"", b""))
+    n_breaks = len(headers) + 4
+    if head.count(b"\n") != n_breaks or head.count(b"\r") != n_breaks or head.find(b"\0") >= 0:
         raise httpx.LocalProtocolError("a line break or NUL inside a request's head")
     return head
 
