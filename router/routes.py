@@ -25,7 +25,7 @@ from router.decision.decide import Decider
 from router.dialects import messages
 from router.dialects.errors import break_off, caller_dialect, respond_error
 from router.dialects.opaque import OpaqueBody, as_opaque, read_opaque
-from router.dialects.parsers import COUNT_PATH, PARSERS, parse_alike
+from router.dialects.parsers import CALLS, COUNT_PATH, PARSERS, parse_alike
 from router.dispatch.call import Calls
 from router.dispatch.counting import count_tokens
 from router.dispatch.headers import request_ids
@@ -115,7 +115,7 @@ class Routes:
         }
         self._methods = {path: method for method, path in self._routes}
         self._usual = {
-            (method, path.encode()): (path, handler)
+            (method, path.encode()): (path, handler, CALLS.get(path) if method == "POST" else None)
             for (method, path), handler in self._routes.items()
             if normal_path(path.encode()) == path
         }
@@ -148,40 +148,46 @@ class Routes:
         found = self._usual.get((exchange.method, exchange.raw_path))
         exchange.path = exchange.raw_path.decode("latin-1") if found is None else found[0]
         check_origin(exchange.headers, beliefs.configuration)
-        require_single(exchange.raw_headers, exchange.headers)
-        handler: Handler | None
-        if found is None:
-            exchange.path = normal_path(exchange.raw_path)
-            handler = self._routes.get((_read_as(exchange), exchange.path))
-        else:
-            handler = found[1]
-        if handler is None or is_passed_on(exchange, beliefs.configuration.catalog):
+        if len(exchange.raw_headers) != len(exchange.headers):
+            require_single(exchange.raw_headers)
+        catalog = beliefs.configuration.catalog
+        if found is not None:
+            _, usual, dialect = found
+            if dialect is None or dialect in catalog.taken:
+                return usual  # most often
+        exchange.path = normal_path(exchange.raw_path)
+        handler = self._routes.get((_read_as(exchange), exchange.path))
+        if handler is None or is_passed_on(exchange, catalog):
             return self._other(exchange, beliefs)
         return handler
 
     # -- calls and feedback -----------------------------------------------------------------
 
     async def _call(self, exchange: Exchange, beliefs: Beliefs) -> None:
-        caller = _caller(exchange, beliefs)
+        services, configuration = self._services, beliefs.configuration
+        caller = configuration.derive(Keys).caller(exchange.headers)
         if self._turns.is_spent():
             await self._turns.wait()
         self._require_room()
-        catalog = beliefs.configuration.catalog
-        request = read_call(await _body(exchange, beliefs), exchange.path, catalog)
-        async with self._services.admission.place(exchange):
-            at = self._services.clock()  # how long the client took for its body is its own affair
-            passing = self._services.passing
+        body = await exchange.body(limit=configuration.server.body_limit)
+        request = read_call(body, exchange.path, configuration.catalog)
+        admission, passing = services.admission, services.passing
+        if not admission.let_in(exchange):
+            await admission.enter(exchange)
+        try:
+            at = services.clock()  # how long the client took for its body is its own affair
             if isinstance(request, OpaqueBody):
                 await passing.pass_on(exchange, beliefs, caller, request)
                 return
             found = await passing.settle(exchange, beliefs, caller, request, at)
             if isinstance(found, Provider):
                 await passing.pass_on(exchange, beliefs, caller, as_opaque(request), to=found)
-                return
-            if found.hints.dry_run:
-                await exchange.respond_json(200, await self._services.calls.preview(found))
-                return
-            await self._services.calls.serve(found, exchange)
+            elif found.hints.dry_run:
+                await exchange.respond_json(200, await services.calls.preview(found))
+            else:
+                await services.calls.serve(found, exchange)
+        finally:
+            admission.leave(exchange)
 
     async def _count_tokens(self, exchange: Exchange, beliefs: Beliefs) -> None:
         caller = _caller(exchange, beliefs)

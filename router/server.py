@@ -97,8 +97,11 @@ class Sidecar:
         self.metrics = metrics = Metrics()
         watched = WatchedFile(file, configuration, state_dir) if file is not None else None
         self.keeper = Keeper(configuration, address, state_dir, watched)
-        store_clock = StoreClock(_steady(clock))
-        told_apart = partial(_told_apart, clock, store_clock)
+        began = clock()
+        ahead_s = began.epoch_s - began.monotonic_s
+        steady = partial(_steady, clock, ahead_s)
+        store_clock = StoreClock(steady)
+        told_apart = partial(_told_apart, clock, ahead_s, store_clock)
         self.writer = Writer(
             state_dir / "journal",
             address,
@@ -107,9 +110,7 @@ class Sidecar:
             clock=store_clock,
         )
         self.allowances = Allowances(address, lambda: self.writer.producer)
-        self.rate_allowances = RateAllowances(
-            address, lambda: self.writer.producer, clock=_steady(clock)
-        )
+        self.rate_allowances = RateAllowances(address, lambda: self.writer.producer, clock=steady)
         self.draws = Draws(address, has_room=lambda: self.keeper.memory.has_room_for_draws)
         self.sessions = Sessions(address, has_room=lambda: self.keeper.memory.has_room_for_draws)
         self.ids = StoredIds(address, has_room=lambda: self.keeper.memory.has_room_for_ids)
@@ -361,17 +362,21 @@ class Sidecar:
         self._asking.close()
 
 
-def _steady(clock: Callable[[], Moment]) -> Callable[[], float]:
-    """Return a clock of epoch seconds that begins like another one, and that nobody sets."""
-    began = clock()
-    ahead_s = began.epoch_s - began.monotonic_s
-    return lambda: clock().monotonic_s + ahead_s
+def _steady(clock: Callable[[], Moment], ahead_s: float) -> float:
+    """Return epoch seconds by a clock that began like another one, and that nobody sets."""
+    return clock().monotonic_s + ahead_s
 
 
-def _told_apart(clock: Callable[[], Moment], store_clock: StoreClock) -> Moment:
-    """Return the time, and how far the store's clock is ahead of it."""
+def _told_apart(clock: Callable[[], Moment], ahead_s: float, store_clock: StoreClock) -> Moment:
+    """Return the time, and how far the store's clock is ahead of it.
+
+    Args:
+        ahead_s: how far the steady clock is ahead of the monotonic one.
+    """
     at = clock()
-    return Moment(at.epoch_s, at.monotonic_s, store_clock.now_ms() - at.epoch_s * 1000)
+    now, steady_s = at.monotonic_s, at.monotonic_s + ahead_s
+    store_ms = int(steady_s * 1000 + store_clock.offset_ms)
+    return Moment(at.epoch_s, now, store_ms - at.epoch_s * 1000)
 
 
 def _on_loop(loop: asyncio.AbstractEventLoop, change: Callable[..., object], *of: object) -> None:

@@ -70,7 +70,7 @@ class Clock:
 def test_more_than_fit_are_turned_away_at_once_and_a_place_given_back_is_taken() -> None:
     async def run() -> None:
         admission = Admission(2, max_queued=0)
-        first, second, third = (admission.place(ClientLine()) for _ in range(3))
+        first, second, third = (ClientLine() for _ in range(3))
         await admission.enter(first)
         await admission.enter(second)
         with pytest.raises(SidecarFull):
@@ -88,7 +88,7 @@ def test_a_call_waits_only_where_a_place_is_about_to_come_free() -> None:
     async def run() -> None:
         clock = Clock()
         admission = Admission(2, max_queued=2, clock=clock)
-        early, late, third, fourth = (admission.place(ClientLine()) for _ in range(4))
+        early, late, third, fourth = (ClientLine() for _ in range(4))
         admission.typical_s = 1.0
         await admission.enter(early)
         clock.now = 0.4
@@ -113,7 +113,7 @@ def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def run() -> None:
         admission = Admission(1, max_queued=2)
-        places = [admission.place(ClientLine()) for _ in range(2)]
+        places = [ClientLine() for _ in range(2)]
         await admission.enter(places[0])
         with pytest.raises(SidecarFull):
             await admission.enter(places[1])
@@ -126,9 +126,9 @@ def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_who_leaves_while_it_waits_takes_no_place(how: str) -> None:
     async def run() -> None:
         admission = Admission(1, max_queued=1)
-        inside, line = admission.place(ClientLine()), ClientLine()
+        inside, line = ClientLine(), ClientLine()
         await admission.enter(inside)
-        waiting = asyncio.ensure_future(admission.enter(admission.place(line)))
+        waiting = asyncio.ensure_future(admission.enter(line))
         await asyncio.sleep(0)
         if how in ("client", "both"):
             assert line.gone is not None
@@ -149,7 +149,7 @@ def test_one_long_call_does_not_change_what_calls_take() -> None:
         clock = Clock()
         admission = Admission(1, clock=clock)
         for took_s in [0.2] * 50 + [600.0]:
-            place = admission.place(ClientLine())
+            place = ClientLine()
             await admission.enter(place)
             clock.now += took_s
             admission.leave(place)

@@ -290,7 +290,7 @@ def test_no_header_of_an_answer_can_hold_another(
             await exchange.start(200, [(b"x-a", bad)])
 
     routes = sidecar.app.routes
-    monkeypatch.setitem(routes._usual, ("GET", b"/livez"), ("/livez", livez))
+    monkeypatch.setitem(routes._usual, ("GET", b"/livez"), ("/livez", livez, None))
     for query in (b"?whole", b"?start"):
         assert told(sidecar, get(b"GET /livez" + query + b" HTTP/1.1"), until=1)[0] == [500]
 
@@ -303,5 +303,5 @@ def test_a_status_beyond_the_known_classes_is_passed_on(
     async def livez(exchange: Exchange, beliefs: Any) -> None:
         await exchange.respond(777, b"{}")
 
-    monkeypatch.setitem(sidecar.app.routes._usual, ("GET", b"/livez"), ("/livez", livez))
+    monkeypatch.setitem(sidecar.app.routes._usual, ("GET", b"/livez"), ("/livez", livez, None))
     assert told(sidecar, GET, until=1)[0] == [777]

@@ -91,7 +91,7 @@ class NativeRequest(KeepingCall):
     """Its answer says something that a label may be read off."""
 
     def __init__(self, body: bytes, read: BodyFields, hints: BodyHints | None, needs: int) -> None:
-        super().__init__()
+        self._keeping = None
         metadata = {} if read.metadata is NONE else metadata_of(read.metadata)
         self.body = body  # as the client sent it
         self.model = read.model
@@ -279,10 +279,11 @@ class BodyReader(Generic[F]):
             RequestRejected: not JSON, or a field that we read is missing or of the wrong type.
         """
         try:
+            said = body
             if not body.isascii():
                 body.decode()  # what is nested is not looked into below
-            frames = 0 if len(body) < SHORT else FRAMES
-            found = self._with_room(body.removeprefix(codecs.BOM_UTF8), frames)
+                said = body.removeprefix(codecs.BOM_UTF8)
+            found = self._decode(said) if len(body) < SHORT else self._with_room(said, FRAMES)
             if found.router is NONE:
                 return found, None  # most often
             require_one_router(body)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from msgspec import Raw, Struct, structs
@@ -22,6 +22,7 @@ from router.dialects.body import (
 from router.dialects.chat_stream import ChatStream, whole_as_stream
 from router.dialects.offered import ToolsOffered, is_wanted, tools_in
 from router.dialects.request import PLAIN, BodyHints, Declared, Opening, Structure
+from router.dialects.stored import StoredId, StoredKind
 from router.dialects.stream_options import asking_for_usage, leaves_usage_out
 from router.dialects.thoughts import messages_without
 from router.dialects.turns import (
@@ -36,7 +37,7 @@ from router.endpoints.capabilities import MEDIA_NEEDS, Needs
 from router.endpoints.catalog import Endpoint
 from router.endpoints.entries import Dialect
 from telemetry.wire.chat import read_chat_answer
-from telemetry.wire.thoughts import IN_CHAT, marks_in, message_marks
+from telemetry.wire.thoughts import IN_CHAT, marks_in, message_marks, none_in_chat
 from telemetry.wire.usage import WholeAnswer
 
 IMAGE, SOUND = frozenset({"image_url"}), frozenset({"input_audio"})
@@ -87,6 +88,9 @@ class ChatRequest(NativeRequest):
     __slots__ = ("_read",)
 
     dialect = Dialect.CHAT
+    kept: StoredKind | None = None
+    continued: StoredId | None = None
+    references: Sequence[StoredId] = ()
 
     def __init__(self, body: bytes, read: ChatBody, hints: BodyHints | None) -> None:
         super().__init__(body, read, hints, _needs(read, body))
@@ -110,7 +114,10 @@ class ChatRequest(NativeRequest):
     @property
     def output_limit(self) -> int | None:
         """The most tokens that the caller wants."""
-        return whole(self._read.max_completion_tokens) or whole(self._read.max_tokens)
+        read = self._read
+        if read.max_completion_tokens is None and read.max_tokens is None:
+            return None  # most often
+        return whole(read.max_completion_tokens) or whole(read.max_tokens)
 
     @property
     def declared(self) -> Declared:
@@ -130,6 +137,8 @@ class ChatRequest(NativeRequest):
         return bytes_without(MEDIA, self._read.messages)
 
     def _read_thoughts(self) -> tuple[str, ...]:
+        if none_in_chat(self.body):
+            return ()  # most often
         return marks_in(map(bytes, self._read.messages), IN_CHAT, message_marks)
 
     def without_thoughts(self, marks: Collection[str]) -> ChatRequest:
@@ -215,13 +224,13 @@ def parse(body: bytes) -> ChatRequest:
 
 def _needs(request: ChatBody, body: bytes) -> int:
     """Return which capabilities a request needs."""
-    bits = 0
-    if holds_any(request.tools) or holds_any(request.functions):
+    bits, tools, older = 0, request.tools, request.functions
+    if (tools is not NONE and holds_any(tools)) or (older is not NONE and holds_any(older)):
         bits |= Needs.TOOLS
     if request.response_format is not None:
         bits |= FORMAT_NEEDS.get(_format(request), 0)
-    if _thinks(request):
-        bits |= Needs.REASONING
+    if request.reasoning is not None or request.reasoning_effort is not None:
+        bits |= Needs.REASONING if _thinks(request) else 0
     if has_one_list(body):
         return bits  # no message has parts
     if b'"image_url"' in body and has_part(request.messages, IMAGE):
@@ -236,8 +245,6 @@ def _needs(request: ChatBody, body: bytes) -> int:
 def _thinks(request: ChatBody) -> bool:
     """Return whether thinking is asked for."""
     asked = request.reasoning
-    if asked is None and request.reasoning_effort is None:
-        return False  # most often
     if isinstance(asked, dict) and asked.get("enabled") is not False:
         effort = asked.get("effort")
         if asked.get("enabled") or asked.get("max_tokens") or is_thinking_word(effort):

@@ -89,9 +89,7 @@ class KeepingCall:
 
     dialect: ClassVar[Dialect]
     body: bytes
-
-    def __init__(self) -> None:
-        self._keeping: tuple[Keeping, ...] | None = None  # not looked for yet
+    _keeping: tuple[Keeping, ...] | None  # None: not looked for yet
 
     @property
     def keeping(self) -> Sequence[Keeping]:

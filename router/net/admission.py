@@ -52,8 +52,8 @@ class Admission:
         self.n_shed = 0
         self.typical_s = 0.0  # half of all calls take less; 0: none has ended yet
         self._clock = clock
-        self._under_way: dict[CallPlace, float] = {}  # when each was let in, the oldest first
-        self._waiting: dict[CallPlace, asyncio.Future[None]] = {}
+        self._under_way: dict[Leaver, float] = {}  # when each was let in, the oldest first
+        self._waiting: dict[Leaver, asyncio.Future[None]] = {}
 
     @property
     def n_under_way(self) -> int:
@@ -84,39 +84,39 @@ class Admission:
         """
         return CallPlace(self, who)
 
-    def let_in(self, place: CallPlace) -> bool:
-        """Let a call in, if there is room."""
+    def let_in(self, who: Leaver) -> bool:
+        """Let a call in, if there is room; `leave` is to follow."""
         if len(self._under_way) >= self.most:
             return False
-        self._under_way[place] = self._clock()
+        self._under_way[who] = self._clock()
         return True
 
-    async def enter(self, place: CallPlace) -> None:
-        """Let a call in, now or in its turn."""
-        if self.let_in(place):
+    async def enter(self, who: Leaver) -> None:
+        """Let a call in, now or in its turn; `leave` is to follow. Raises as `place` says."""
+        if self.let_in(who):
             return
         if not self._may_wait():
             self.n_shed += 1
             raise SidecarFull(self.most)
         turn = asyncio.get_running_loop().create_future()
-        self._waiting[place] = turn
-        place.who.gone = lambda: None if turn.done() else turn.set_exception(ClientGone())
+        self._waiting[who] = turn
+        who.gone = lambda: None if turn.done() else turn.set_exception(ClientGone())
         try:
             async with asyncio.timeout(LONGEST_WAIT_S):
                 await turn
         except BaseException as error:
-            self.leave(place)
+            self.leave(who)
             if isinstance(error, TimeoutError):
                 self.n_shed += 1
                 raise SidecarFull(self.most) from None
             raise
         finally:
-            self._waiting.pop(place, None)
-            place.who.gone = None
+            self._waiting.pop(who, None)
+            who.gone = None
 
-    def leave(self, place: CallPlace) -> None:
+    def leave(self, who: Leaver) -> None:
         """Note that a call has ended; let in who has waited longest."""
-        began_at = self._under_way.pop(place, None)
+        began_at = self._under_way.pop(who, None)
         if began_at is None:
             return
         now = self._clock()
@@ -142,15 +142,14 @@ class Admission:
 class CallPlace:
     """One call's place among those that are under way."""
 
-    __slots__ = ("_home", "who")
+    __slots__ = ("_home", "_who")
 
     def __init__(self, home: Admission, who: Leaver) -> None:
         self._home = home
-        self.who = who
+        self._who = who
 
     async def __aenter__(self) -> None:
-        if not self._home.let_in(self):
-            await self._home.enter(self)
+        await self._home.enter(self._who)
 
     async def __aexit__(
         self,
@@ -158,4 +157,4 @@ class CallPlace:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._home.leave(self)
+        self._home.leave(self._who)

@@ -37,6 +37,8 @@ class Clock:
         self._tick_s = tick_s
         self._waiting: set[Waiting] = set()
         self._ticks = False
+        self.remove: Callable[[Waiting], None] = self._waiting.discard
+        """Do not ring it, if it is still to be rung."""
 
     def add(self, waiting: Waiting) -> None:
         """Ring it once it is due."""
@@ -44,10 +46,6 @@ class Clock:
         if not self._ticks:
             self._ticks = True
             asyncio.get_running_loop().call_later(self._tick_s, self._tick)
-
-    def remove(self, waiting: Waiting) -> None:
-        """Do not ring it, if it is still to be rung."""
-        self._waiting.discard(waiting)
 
     def _tick(self) -> None:
         loop, now = asyncio.get_running_loop(), time.monotonic()

@@ -64,6 +64,7 @@ class ClientConnection(asyncio.Protocol):
         self.due_at = 0.0  # monotonic seconds: when it goes, while it is idle
         self._home = home
         self._transport: asyncio.Transport = cast(Any, None)
+        self.write: Callable[[bytes], None] = cast(Any, None)  # sends; the transport's own
         self._idle: Clock = idle_clock_of(self.loop)
         self._clock: asyncio.TimerHandle | None = None
         self._current: ServedExchange | None = None  # the one that is served
@@ -92,6 +93,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the clock: a connection that says nothing goes as well."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by name
+        self.write = self._transport.write
         self._home.connections.add(self)
         self._clock = self.loop.call_later(HEADER_S, self._too_slow)
 
@@ -117,7 +119,10 @@ class ClientConnection(asyncio.Protocol):
         self._n_data = len(data)
         self._n_fed += self._n_data
         try:
-            self._feed(data)
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as stopped:
+                self._feed_rest(data, stopped)
             if not self._whole:
                 self._require_small()
         except (httptools.HttpParserError, _TooLarge):
@@ -147,22 +152,21 @@ class ClientConnection(asyncio.Protocol):
 
     # -- called by the parser ---------------------------------------------------------------
 
-    def _feed(self, data: bytes) -> None:
-        """Parse; where a request offers another protocol, the parser stops after its head.
+    def _feed_rest(self, data: bytes, stopped: httptools.HttpParserUpgrade) -> None:
+        """Parse on: where a request offers another protocol, the parser stops after its head.
 
         Then a new one is given that head without the offer, and what follows.
         """
-        while True:
+        while self._parser.get_method() != b"CONNECT":
+            data = self._head_without_offer() + data[stopped.args[0] :]
+            self._new_parser()
             try:
                 self._parser.feed_data(data)
                 return
-            except httptools.HttpParserUpgrade as stopped:
-                if self._parser.get_method() == b"CONNECT":
-                    message = "CONNECT is not served: this is no proxy"
-                    self._refuse(refusal("405 Method Not Allowed", "method_not_allowed", message))
-                    return
-                data = self._head_without_offer() + data[stopped.args[0] :]
-                self._new_parser()
+            except httptools.HttpParserUpgrade as again:
+                stopped = again
+        message = "CONNECT is not served: this is no proxy"
+        self._refuse(refusal("405 Method Not Allowed", "method_not_allowed", message))
 
     def _head_without_offer(self) -> bytes:
         method, version = self._parser.get_method(), self._parser.get_http_version().encode()
@@ -266,10 +270,6 @@ class ClientConnection(asyncio.Protocol):
                     self._transport.write(BROKEN)
                 self.cut()
 
-    def write(self, data: bytes) -> None:
-        """Send."""
-        self._transport.write(data)
-
     def answered(self, exchange: ServedExchange) -> None:
         """Go on with the next request, or wait for one."""
         self._current = None
@@ -281,7 +281,8 @@ class ClientConnection(asyncio.Protocol):
         if self._waiting:
             self._begin(*self._waiting.popleft())
         else:
-            self.resume_reading()
+            if self._is_paused:
+                self.resume_reading()
             self.due_at = time.monotonic() + KEEPALIVE_S
             self._idle.add(self)
 
@@ -383,7 +384,7 @@ def _target(url: bytes) -> tuple[bytes, bytes]:
     """
     if not url.isascii():
         raise ValueError("a target is not ASCII")
-    if url[:1] == b"/" != url[1:2] and b"#" not in url:
+    if url[:1] == b"/" != url[1:2] and url.find(b"#") < 0:
         path, _, query = url.partition(b"?")
         return path, query
     parsed = httptools.parse_url(url)

@@ -126,20 +126,24 @@ class ServedExchange(Exchange):
         """See `Exchange`."""
         if self._n_held:
             assert self._budget is not None
-            self._budget.give(self._n_held)
+            self._budget.held -= self._n_held
             self._n_held = 0
-        super().release()
+        self.gone = self.tell = None
+        if self._body is not None:
+            super().release()
 
     def arrive(self, data: bytes) -> None:
         """Keep a piece of the body."""
         self._arrived.append(data)
         self.n_arrived += len(data)
-        self.wake()
+        if self._waiter is not None:
+            self.wake()
 
     def end_body(self) -> None:
         """All of the body has arrived."""
         self.is_whole = True
-        self.wake()
+        if self._waiter is not None:
+            self.wake()
 
     def wake(self) -> None:
         """There is news for whoever waits."""

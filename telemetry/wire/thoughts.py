@@ -19,7 +19,8 @@ Signs = re.Pattern[bytes]
 IN_MESSAGES: Signs = re.compile(b'thinking"')
 IN_RESPONSES: Signs = re.compile(b'"(?:reasoning|encrypted_content)"')
 IN_COMPACT: Signs = re.compile(b'"encrypted_content"')
-IN_CHAT: Signs = re.compile(b'"(?:thought_signature|reasoning_details|thinking_blocks)"')
+_SIGNATURE, _DETAILS, _BLOCKS = b'"thought_signature"', b'"reasoning_details"', b'"thinking_blocks"'
+IN_CHAT: Signs = re.compile(b"|".join((_SIGNATURE, _DETAILS, _BLOCKS)))
 """By dialect: one of these stands in whatever holds a thought."""
 NOT_THOUGHT = tuple(
     b'{"%b":%b"%b"' % (name, space, value)
@@ -44,6 +45,15 @@ def mark_of(text: str) -> str:
 def may_hold(said: bytes, signs: Signs) -> bool:
     """Return whether there may be a thought in JSON; most often not, and it is not read."""
     return not said.startswith(NOT_THOUGHT) and signs.search(said) is not None
+
+
+def none_in_chat(body: bytes) -> bool:
+    """Return whether no message of a body of Chat Completions may hold a thought.
+
+    False also where a name may be written in another way: what is softened loses its escapes.
+    """
+    find = body.find
+    return find(_SIGNATURE) < 0 and find(_DETAILS) < 0 and find(_BLOCKS) < 0 and find(b"\\u") < 0
 
 
 def marks_in(
