@@ -8,6 +8,7 @@ Nothing here does I/O, reads a clock, owns a random generator or logs. In readin
 - `families`: which statistics there are, and what their columns hold
 - `evidence`: decayed sums as of some time
 - `terms`: keys with integers, and what follows from the keys alone
+- `places`: where the values of rows belong in evidence, and what adds up there
 - `cells`: additive integer statistics per (category, endpoint)
 - `grid`: the same by position, for replay
 - `grouping`: rows that belong together, found fast

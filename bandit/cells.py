@@ -9,7 +9,6 @@ second row, the carry, in whole multiples.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +31,7 @@ from bandit.families import (
     UNWEIGHTED,
     Family,
 )
+from bandit.places import Place, flat, summed
 from bandit.terms import Terms as Terms
 from bandit.terms import group
 
@@ -202,10 +202,10 @@ def read(
         categories, endpoints: (n_categories,) and (n_arms,) digests, in the order wanted.
     """
 
-    def find() -> list[_Place]:
+    def find() -> list[Place]:
         c = positions(rows.keys["category"], categories)
         e = positions(rows.keys["endpoint"], endpoints)
-        return [_place(rows.keys, family, c, e) for family in FADING]
+        return [_place(rows.keys, family, c, e, len(endpoints)) for family in FADING]
 
     places = rows.once("read", (categories, endpoints), find)
     shape = (len(categories), len(endpoints), N_COLUMNS)
@@ -238,8 +238,13 @@ def _renamed(rows: Terms, names: NDArray[np.uint64], to: NDArray[np.uint64]) -> 
 
 def of_family(rows: Terms, family: Family) -> Terms:
     """Return the rows of one family alone."""
-    mine = is_of(rows.keys, family)
-    return Terms(rows.keys[mine], rows.values[mine])
+
+    def find() -> tuple[NDArray[np.intp], Terms]:
+        mine = np.flatnonzero(is_of(rows.keys, family))
+        return mine, Terms(rows.keys[mine], np.empty((0, N_COLUMNS), dtype=np.int64))
+
+    mine, found = rows.once(f"of {family.name}", (), find)
+    return Terms(found.keys, rows.values[mine], known=found.known)
 
 
 def read_by_regime(
@@ -262,48 +267,38 @@ def read_by_regime(
     out = {}
     for regime in sorted({0, *rows.keys["regime"].tolist()}):
         own = rows.keys["regime"] == regime
-        place = _place(rows.keys[own], family, c[own], e[own])
+        place = _place(rows.keys[own], family, c[own], e[own], len(endpoints))
         out[regime] = _read_family(rows.values[own], family, place, shape, now_ms=now_ms)
     return out
 
 
-class _Place(NamedTuple):
-    """Where rows of a family belong, in the order in which they are added up."""
-
-    rows: NDArray[np.intp]  # (n,) which
-    category: NDArray[np.intp]
-    arm: NDArray[np.intp]
-    window: NDArray[np.int64]
-    units: NDArray[np.float64]  # what one in each stands for
-
-
 def _place(
-    keys: NDArray[np.void], family: Family, category: NDArray[np.intp], arm: NDArray[np.intp]
-) -> _Place:
+    keys: NDArray[np.void],
+    family: Family,
+    category: NDArray[np.intp],
+    arm: NDArray[np.intp],
+    n_arms: int,
+) -> Place:
     """Return where the rows of one family belong, given where each row does (-1: nowhere)."""
     pick = np.flatnonzero(is_of(keys, family) & (category >= 0) & (arm >= 0))
     # Floats add up in the order of windows, each before its carry, however rows lie.
     pick = pick[np.lexsort((keys["family"][pick], keys["window"][pick]))]
     mine = keys[pick]
-    return _Place(pick, category[pick], arm[pick], windows(mine, family), _units(mine))
+    into = flat(category[pick], arm[pick], n_arms)
+    return Place(pick, into, windows(mine, family), _units(mine))
 
 
 def _read_family(
     values: NDArray[np.int64],
     family: Family,
-    place: _Place,
+    place: Place,
     shape: tuple[int, int, int],
     *,
     now_ms: int,
 ) -> NDArray[np.float64]:
     """Return the evidence of one family, given where its rows belong."""
-    out = np.zeros(shape)
-    if len(place.rows):
-        scale = decay.window_scale(place.window, HALF_LIFE_MS[family], now_ms=now_ms)
-        scale *= place.units
-        added = values[place.rows] * factor(family, scale)
-        np.add.at(out, (place.category, place.arm), added)
-    return out
+    scale = decay.window_scale(place.window, HALF_LIFE_MS[family], now_ms=now_ms) * place.units
+    return summed(values[place.rows] * factor(family, scale), place.into, shape)
 
 
 def read_plain(
@@ -324,13 +319,17 @@ def read_plain(
     A damaged cell, with a value that no sum of records can have, is NaN.
     """
     mine = of_family(rows, family)
-    keys, values = mine.keys, mine.values * _units(mine.keys)[:, None]
-    out = np.zeros((len(names), len(endpoints), N_COLUMNS))
-    k = positions(keys["category"], names)
-    e = positions(keys["endpoint"], endpoints)
-    pick = np.flatnonzero((k >= 0) & (e >= 0))
-    pick = pick[np.argsort(keys["family"][pick], kind="stable")]  # carries last, however rows lie
-    np.add.at(out, (k[pick], e[pick]), values[pick] / _FIXED_POINT[family])
+
+    def find() -> Place:
+        k, e = positions(mine.keys["category"], names), positions(mine.keys["endpoint"], endpoints)
+        pick = np.flatnonzero((k >= 0) & (e >= 0))
+        pick = pick[np.argsort(mine.keys["family"][pick], kind="stable")]  # carries last
+        into = flat(k[pick], e[pick], len(endpoints))
+        return Place(pick, into, windows(mine.keys[pick], family), _units(mine.keys[pick]))
+
+    place = mine.once("plain", (names, endpoints), find)
+    values = mine.values[place.rows] * place.units[:, None] / _FIXED_POINT[family]
+    out = summed(values, place.into, (len(names), len(endpoints), N_COLUMNS))
     out[damaged(out, family)] = np.nan
     return out
 

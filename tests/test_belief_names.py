@@ -12,6 +12,9 @@ from router.beliefs.followed import Followed
 from router.beliefs.names import Names
 
 
+READ = (Family.QUALITY, Family.LATENCY, Family.RELIABILITY, Family.DERIVED)
+
+
 def test_names_are_the_same_value_until_one_is_new() -> None:
     names, known = Names(), {1: "a"}
     first = names.beside(known)
@@ -54,7 +57,7 @@ def test_what_is_known_of_keys_reads_other_values_as_if_they_were_alone() -> Non
             at_ms=now_ms - rng.integers(0, 3_600_000, n),
             columns=np.abs(rng.normal(size=(n, N_COLUMNS))),
         )
-        for family in (Family.QUALITY, Family.LATENCY, Family.RELIABILITY, Family.DERIVED)
+        for family in (*READ, Family.SIGNALS)
     ]
     first = cells.merge(parts)
     more = first.of_same_keys(first.values + rng.integers(0, 99, first.values.shape))
@@ -78,6 +81,12 @@ def test_what_is_known_of_keys_reads_other_values_as_if_they_were_alone() -> Non
                 for family in ("quality", "latency", "reliability", "derived"):
                     assert np.array_equal(getattr(found, family), getattr(expected, family))
                 assert found.quality.any()
+                plain, again = (
+                    cells.read_plain(each, Family.SIGNALS, names=categories, endpoints=endpoints)
+                    for each in (here, there)
+                )
+                assert np.array_equal(plain, again)
+                assert plain.any()
 
 
 def test_rows_that_are_new_are_seen_whatever_was_known_of_the_others(
