@@ -43,12 +43,26 @@ NO_RATERS = RaterCounts()
 
 
 @dataclass(slots=True)
-class _Copy:
-    """The rows of all shards, each up to a version."""
+class _Shard:
+    """The rows of one shard up to a version, back to back in the order in which they came."""
 
-    versions: list[int]
-    owners: list[bytes]
-    rows: list[dict[bytes, bytes]]
+    owner: bytes
+    version: int = 0
+    places: dict[bytes, int] = field(default_factory=dict)  # by key, where its row is
+    keys: bytearray = field(default_factory=bytearray)
+    rows: bytearray = field(default_factory=bytearray)
+
+    def put(self, names: list[bytes], rows: list[bytes]) -> None:
+        """Take rows for those that are known under these keys, and what is new."""
+        places = self.places
+        for name, row in zip(names, rows, strict=True):
+            at = places.get(name)
+            if at is None:
+                places[name] = len(self.rows)
+                self.keys += name
+                self.rows += row
+            else:
+                self.rows[at : at + len(row)] = row
 
 
 @dataclass(slots=True)
@@ -65,10 +79,11 @@ class Reader:
     keeping: bool = False  # the store has less than this copy
     incarnation: bytes = b""
     references: dict[str, int] = field(default_factory=dict)  # by FATES
-    _copy: _Copy = field(init=False)
+    _shards: list[_Shard] = field(init=False)
+    _keys: bytes = b""  # of all rows
 
     def __post_init__(self) -> None:
-        self._copy = self._nothing([b""] * self.n_shards)
+        self._shards = [_Shard(b"") for _ in range(self.n_shards)]
 
     def poll(self) -> bool:
         """Read what changed; return whether anything did.
@@ -84,30 +99,34 @@ class Reader:
         return self.take(pipeline.execute())
 
     def ask(self, pipeline: Client) -> None:
-        """Ask what is there as the last part of a round trip; `take` gets the replies to it."""
+        """Ask what is there as the last part of a round trip; `take` gets the replies to it.
+
+        The rows that changed are named after the version, so that none of that version is missed.
+        """
         pipeline.hget(keys.META, "incarnation")
-        for shard in range(self.n_shards):
+        for shard, known in enumerate(self._shards):
             pipeline.hmget(keys.meta(shard), FIELDS)
             pipeline.hlen(keys.rows(shard))
+            pipeline.zrangebyscore(keys.touched(shard), f"({known.version}", "+inf")
 
     def take(self, replies: Sequence[Any]) -> bool:
         """Read what changed, by the replies to what `ask` asked; as `poll`."""
-        incarnation, *found = replies
-        metas = found[::2]
+        incarnation, metas, touched = replies[0] or b"", replies[1::3], replies[3::3]
         versions = [int(version or 0) for version, *_ in metas]
         owners = [owner or b"" for _, owner, *_ in metas]
-        if not self._is_believed(incarnation or b"", versions):
+        if not self._is_believed(incarnation, versions):
             return False
-        goes_on = self._goes_on(incarnation or b"", versions) and owners == self._copy.owners
-        goes_on = goes_on and not self._is_pruned(found[1::2])
-        copy = self._copy if goes_on else self._nothing(owners)
-        changed = [s for s, version in enumerate(versions) if version > copy.versions[s]]
+        shards = self._shards
+        goes_on = self._goes_on(incarnation, versions) and owners == [s.owner for s in shards]
+        if not goes_on or self._is_pruned(replies[2::3]):
+            shards, touched = [_Shard(owner) for owner in owners], self._all_names()
+        changed = [n for n, version in enumerate(versions) if version > shards[n].version]
         if changed:
-            self._read(copy, changed)
-        for shard in changed:
-            copy.versions[shard] = versions[shard]
-        self._copy = copy
-        self.incarnation = incarnation or b""
+            self._read(shards, {n: touched[n] for n in changed})
+        for n in changed:
+            shards[n].version = versions[n]
+        self._shards = shards
+        self.incarnation = incarnation
         self.version = sum(versions)
         names = COUNTED + FATES + OF_RATERS
         counts = {n: sum(int(meta[2 + i] or 0) for meta in metas) for i, n in enumerate(names)}
@@ -117,31 +136,41 @@ class Reader:
         return bool(changed)
 
     def rows(self) -> tuple[bytes, bytes]:
-        """Return all keys and all rows, back to back, in one order."""
-        copy = self._copy.rows
-        return b"".join(map(b"".join, copy)), b"".join(b"".join(rows.values()) for rows in copy)
+        """Return all keys and all rows, back to back, in one order.
+
+        The keys are the same object for as long as no row comes.
+        """
+        found = b"".join(shard.keys for shard in self._shards)
+        if found != self._keys:
+            self._keys = found
+        return self._keys, b"".join(shard.rows for shard in self._shards)
 
     @property
     def n_rows(self) -> int:
         """How many rows are known."""
-        return sum(map(len, self._copy.rows))
+        return sum(len(shard.places) for shard in self._shards)
 
-    def _nothing(self, owners: list[bytes]) -> _Copy:
-        return _Copy([0] * self.n_shards, owners, [{} for _ in range(self.n_shards)])
+    def _all_names(self) -> list[list[bytes]]:
+        """Ask for the names of all rows, by shard."""
+        pipeline = self.client.pipeline(transaction=False)
+        for shard in range(self.n_shards):
+            pipeline.zrangebyscore(keys.touched(shard), "(0", "+inf")
+        found: list[list[bytes]] = pipeline.execute()
+        return found
 
-    def _is_pruned(self, n_rows: list[int]) -> bool:
+    def _is_pruned(self, n_rows: Sequence[int]) -> bool:
         """Return whether the store has fewer rows than this copy, though not less than half.
 
         Rows only ever come, unless they are pruned; those that came since count at the next look.
         """
-        known = map(len, self._copy.rows)
+        known = (len(shard.places) for shard in self._shards)
         fewer = any(now < before for now, before in zip(n_rows, known, strict=True))
         return fewer and 2 * sum(n_rows) >= self.n_rows
 
     def _goes_on(self, incarnation: bytes, versions: list[int]) -> bool:
         """Return whether the store has everything that this copy has."""
-        pairs = zip(versions, self._copy.versions, strict=True)
-        return incarnation == self.incarnation and all(new >= old for new, old in pairs)
+        pairs = zip(versions, self._shards, strict=True)
+        return incarnation == self.incarnation and all(new >= old.version for new, old in pairs)
 
     def _is_believed(self, incarnation: bytes, versions: list[int]) -> bool:
         """Return whether what the store has may replace this copy."""
@@ -160,15 +189,11 @@ class Reader:
         self.keeping = False
         return True
 
-    def _read(self, copy: _Copy, shards: list[int]) -> None:
-        """Read the rows of these shards that changed since: two round trips for all of them."""
-        pipeline = self.client.pipeline(transaction=False)
-        for shard in shards:
-            since = copy.versions[shard]
-            pipeline.zrangebyscore(keys.touched(shard), f"({since}", "+inf")
+    def _read(self, shards: list[_Shard], touched: dict[int, list[bytes]]) -> None:
+        """Read the rows of these names, by shard, in one round trip."""
         parts = [
             (shard, names[start : start + MAX_FIELDS])
-            for shard, names in zip(shards, pipeline.execute(), strict=True)
+            for shard, names in touched.items()
             for start in range(0, len(names), MAX_FIELDS)
         ]
         pipeline = self.client.pipeline(transaction=False)
@@ -178,7 +203,7 @@ class Reader:
             sizes = set(map(len, names)), {None if row is None else len(row) for row in rows}
             if sizes != ({self.key_bytes}, {self.row_bytes}):
                 names, rows = self._sound(shard, names, rows)
-            copy.rows[shard].update(zip(names, rows, strict=True))
+            shards[shard].put(names, rows)
 
     def _sound(
         self, shard: int, names: list[bytes], rows: list[bytes | None]

@@ -11,7 +11,6 @@ from bandit.families import N_COLUMNS, Family
 from router.beliefs.followed import Followed
 from router.beliefs.names import Names
 
-
 READ = (Family.QUALITY, Family.LATENCY, Family.RELIABILITY, Family.DERIVED)
 
 

@@ -460,6 +460,30 @@ def test_readers_see_only_rows_that_changed(client: Any, shard: Shard, lease: Le
     assert calls.tolist() == [2]
 
 
+def test_readers_hold_what_the_store_holds_and_keys_stay_while_no_row_comes(
+    client: Any, shard: Shard, lease: Lease
+) -> None:
+    from telemetry.reader import Reader
+
+    reader = Reader(client, 1, key_bytes=cells.KEY.itemsize, row_bytes=8 * N_COLUMNS)
+    seen = []
+    for first, result in ((1, Result.OK), (2, Result.OK), (3, Result.TIMEOUT)):
+        items = [outcome(first, result), *([feedback(first, 1.0)] if first == 3 else [])]
+        send(client, *items, first=first - 1)
+        fold(shard, lease)
+        assert reader.poll()
+        found, rows = reader.rows()
+        size, width = cells.KEY.itemsize, 8 * N_COLUMNS
+        names = [found[at : at + size] for at in range(0, len(found), size)]
+        held = [rows[at : at + width] for at in range(0, len(rows), width)]
+        assert dict(zip(names, held, strict=True)) == client.hgetall(keys.rows(0))
+        assert reader.rows()[0] is found
+        seen.append(found)
+
+    assert seen[1] is seen[0]
+    assert len(seen[2]) > len(seen[1])
+
+
 def test_readers_drop_rows_that_were_pruned(client: Any, shard: Shard, lease: Lease) -> None:
     from telemetry.reader import Reader
 
