@@ -40,4 +40,5 @@ def summed(
     """Return the sums of rows' values (n, N_COLUMNS) in evidence of this shape."""
     if not len(into):
         return np.zeros(shape)
-    return np.bincount(into, values.ravel(), minlength=math.prod(shape)).reshape(shape)
+    found = np.bincount(into, values.ravel(), minlength=math.prod(shape))
+    return np.asarray(found, dtype=np.float64).reshape(shape)
