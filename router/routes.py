@@ -151,10 +151,8 @@ class Routes:
         if len(exchange.raw_headers) != len(exchange.headers):
             require_single(exchange.raw_headers)
         catalog = beliefs.configuration.catalog
-        if found is not None:
-            _, usual, dialect = found
-            if dialect is None or dialect in catalog.taken:
-                return usual  # most often
+        if found is not None and (found[2] is None or found[2] in catalog.taken):
+            return found[1]  # most often
         exchange.path = normal_path(exchange.raw_path)
         handler = self._routes.get((_read_as(exchange), exchange.path))
         if handler is None or is_passed_on(exchange, catalog):
@@ -192,8 +190,8 @@ class Routes:
     async def _count_tokens(self, exchange: Exchange, beliefs: Beliefs) -> None:
         caller = _caller(exchange, beliefs)
         self._require_room()
-        request = messages.parse(await _body(exchange, beliefs))
         services, configuration = self._services, beliefs.configuration
+        request = messages.parse(await exchange.body(limit=configuration.server.body_limit))
         async with services.admission.place(exchange):
             at, decider, passing = services.clock(), services.decider, services.passing
             found = await passing.settle(exchange, beliefs, caller, request, at, draws=False)
@@ -284,7 +282,8 @@ class Routes:
     async def _decide(self, exchange: Exchange, beliefs: Beliefs) -> None:
         _keys(beliefs).require_admin(exchange.headers)
         by_anthropics = b"anthropic-version" in exchange.headers
-        request = parse_alike(await _body(exchange, beliefs), by_anthropics=by_anthropics)
+        body = await exchange.body(limit=beliefs.configuration.server.body_limit)
+        request = parse_alike(body, by_anthropics=by_anthropics)
         decider, at = self._services.decider, self._services.clock()
         caller = _keys(beliefs).caller_or_first(exchange.headers)
         context = await decider.contexts.of(
@@ -384,10 +383,6 @@ def _listed(exchange: Exchange, beliefs: Beliefs) -> dict[str, Any] | None:
     """Return the model that a path names, if it is listed."""
     wanted = exchange.path.removeprefix(MODELS_PATH)
     return find_model(beliefs.configuration, caller_dialect(exchange), wanted)
-
-
-async def _body(exchange: Exchange, beliefs: Beliefs) -> bytes:
-    return await exchange.body(limit=beliefs.configuration.server.body_limit)
 
 
 async def _note(exchange: Exchange, beliefs: Beliefs) -> bytes:
