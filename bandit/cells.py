@@ -31,7 +31,7 @@ from bandit.families import (
     UNWEIGHTED,
     Family,
 )
-from bandit.places import Place, flat, summed
+from bandit.places import RowPlaces, flat, summed
 from bandit.terms import Terms as Terms
 from bandit.terms import group
 
@@ -202,7 +202,7 @@ def read(
         categories, endpoints: (n_categories,) and (n_arms,) digests, in the order wanted.
     """
 
-    def find() -> list[Place]:
+    def find() -> list[RowPlaces]:
         c = positions(rows.keys["category"], categories)
         e = positions(rows.keys["endpoint"], endpoints)
         return [_place(rows.keys, family, c, e, len(endpoints)) for family in FADING]
@@ -278,20 +278,20 @@ def _place(
     category: NDArray[np.intp],
     arm: NDArray[np.intp],
     n_arms: int,
-) -> Place:
+) -> RowPlaces:
     """Return where the rows of one family belong, given where each row does (-1: nowhere)."""
     pick = np.flatnonzero(is_of(keys, family) & (category >= 0) & (arm >= 0))
     # Floats add up in the order of windows, each before its carry, however rows lie.
     pick = pick[np.lexsort((keys["family"][pick], keys["window"][pick]))]
     mine = keys[pick]
     into = flat(category[pick], arm[pick], n_arms)
-    return Place(pick, into, windows(mine, family), _units(mine))
+    return RowPlaces(pick, into, windows(mine, family), _units(mine))
 
 
 def _read_family(
     values: NDArray[np.int64],
     family: Family,
-    place: Place,
+    place: RowPlaces,
     shape: tuple[int, int, int],
     *,
     now_ms: int,
@@ -320,12 +320,12 @@ def read_plain(
     """
     mine = of_family(rows, family)
 
-    def find() -> Place:
+    def find() -> RowPlaces:
         k, e = positions(mine.keys["category"], names), positions(mine.keys["endpoint"], endpoints)
         pick = np.flatnonzero((k >= 0) & (e >= 0))
         pick = pick[np.argsort(mine.keys["family"][pick], kind="stable")]  # carries last
         into = flat(k[pick], e[pick], len(endpoints))
-        return Place(pick, into, windows(mine.keys[pick], family), _units(mine.keys[pick]))
+        return RowPlaces(pick, into, windows(mine.keys[pick], family), _units(mine.keys[pick]))
 
     place = mine.once("plain", (names, endpoints), find)
     values = mine.values[place.rows] * place.units[:, None] / _FIXED_POINT[family]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bandit.families import N_COLUMNS
 
 
-class Place(NamedTuple):
+class RowPlaces(NamedTuple):
     """Where rows of a family belong, in the order in which they are added up."""
 
     rows: NDArray[np.intp]  # (n,) which
