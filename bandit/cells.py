@@ -126,7 +126,8 @@ def merge(parts: list[Terms]) -> Terms:
     parts = [p for p in parts if len(p.keys)]
     if not parts:
         return Terms(np.empty(0, dtype=KEY), np.empty((0, N_COLUMNS), dtype=np.int64))
-    keys = np.concatenate([p.keys for p in parts])
+    # By bytes: numpy would compare the fields of each part's type first.
+    keys = np.frombuffer(b"".join([p.keys.tobytes() for p in parts]), dtype=KEY)
     values = np.concatenate([p.values for p in parts])
     words, owners = list(keys.view("<u8").reshape(-1, 3).T), None
     if parts[0].owners is not None:
@@ -134,7 +135,7 @@ def merge(parts: list[Terms]) -> Terms:
     order, starts = group(words)
     low, high = exact.sums(values[order], starts)
     first = order[starts]
-    found = Terms(keys[first], low, None if owners is None else owners[first])
+    found = Terms(keys.take(first), low, None if owners is None else owners[first])
     over = _carries(found.keys, high, found.owners)
     return merge([found, over]) if len(over.keys) else found
 

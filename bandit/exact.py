@@ -31,8 +31,8 @@ def sums(values: Ints, starts: NDArray[np.intp]) -> tuple[Ints, Ints | None]:
     Returns:
         Two arrays (m, k); None in place of a high part that is 0 throughout.
     """
-    longest = int(np.diff(starts, append=len(values)).max())
-    if _largest(values) < UNIT // longest:
+    largest = _largest(values)
+    if largest < UNIT // len(values) or largest < UNIT // _longest(values, starts):
         return np.add.reduceat(values, starts, axis=0), None
     return _joined(*(np.add.reduceat(part, starts, axis=0) for part in _split(values)))
 
@@ -47,6 +47,11 @@ def add_at(total: Ints, index: Any, values: Ints) -> Ints | None:
         np.add.at(part, index, added)
     total[...], over = _joined(low, high)
     return over
+
+
+def _longest(values: Ints, starts: NDArray[np.intp]) -> int:
+    """Return how many rows the largest group has."""
+    return int(np.diff(starts, append=len(values)).max())
 
 
 def _largest(values: Ints) -> int:

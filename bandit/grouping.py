@@ -104,6 +104,8 @@ class Grouping:
             return Terms(np.empty(0, dtype=KEY), values[:0])
         names, scale, weighted = _layout(family, tuple(columns))
         raw = np.array(list(columns.values()), dtype=np.float64)
+        if not raw.any():
+            return Terms(np.empty(0, dtype=KEY), values[:0])
         raw *= scale
         placed = np.rint(raw, out=raw).astype(np.int64)[:, self.order]
         if family in HALF_LIFE_MS:

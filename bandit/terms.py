@@ -12,8 +12,16 @@ from numpy.typing import NDArray
 MOST_KNOWN = 64
 """Things remembered of keys; a bound, not a tuning."""
 
-_MIX = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93)
+_MIX = tuple(
+    map(
+        np.uint64,
+        (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93),
+    )
+)
 """Odd multipliers: digests are well mixed already, numbers of windows are not."""
+_SHIFT = np.uint64(29)
+_ALONE = np.zeros(1, dtype=np.intp)
+_ALONE.flags.writeable = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +59,26 @@ def group(columns: list[NDArray[np.uint64]]) -> tuple[NDArray[np.intp], NDArray[
     Args:
         columns: up to four words of each row, (n,) each, n > 0.
     """
-    word = np.zeros(len(columns[0]), dtype=np.uint64)
-    for column, factor in zip(columns, _MIX, strict=False):
-        word = (word ^ (word >> np.uint64(29))) + column.astype(np.uint64) * np.uint64(factor)
+    if len(columns[0]) == 1:
+        return _ALONE, _ALONE
+    word = columns[0] * _MIX[0]
+    for column, factor in zip(columns[1:], _MIX[1:], strict=False):
+        word = (word ^ (word >> _SHIFT)) + column * factor
     order = np.argsort(word, kind="stable")
     differs = _differs([word], order)
     if (differs != _differs(columns, order)).any():
         order = np.lexsort(columns[::-1])
         differs = _differs(columns, order)
-    return order, np.concatenate([[0], np.flatnonzero(differs) + 1])
+    is_first = np.ones(len(order), dtype=bool)
+    is_first[1:] = differs
+    return order, is_first.nonzero()[0]
 
 
 def _differs(columns: list[NDArray[np.uint64]], order: NDArray[np.intp]) -> NDArray[np.bool_]:
     """Return for each but the last in `order` whether the next one is another row."""
-    out = np.zeros(len(order) - 1, dtype=bool)
-    for column in columns:
+    placed = columns[0][order]
+    out = np.asarray(placed[1:] != placed[:-1])
+    for column in columns[1:]:
         placed = column[order]
         out |= placed[1:] != placed[:-1]
     return out

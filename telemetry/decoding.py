@@ -30,6 +30,13 @@ from telemetry.events import (
 
 DTYPES = {narrow.RECORD_VERSION: narrow.RECORD, RECORD_VERSION: RECORD}
 """Layouts that are read, by version; the last is written."""
+_OUTCOME, _FEEDBACK, _REFERENCE_FEEDBACK = map(
+    int, (Kind.OUTCOME, Kind.FEEDBACK, Kind.REFERENCE_FEEDBACK)
+)
+_REPEAT, _FORGET, _SPEND = map(int, (Kind.REPEAT, Kind.FORGET, Kind.BUDGET_SPEND))
+_KINDS_OF_FEEDBACK = int(min(FeedbackKind)), int(max(FeedbackKind))
+_LAST_RESULT, _LAST_MATCH, _LAST_SOURCE = (int(max(of)) for of in (Result, Match, Source))
+"""As numbers: an array compares itself with the member of an enumeration at twice the price."""
 CHECKED_AT_ONCE = 256
 """Records: as many as a frame holds. One that is damaged has so many looked at one by one."""
 
@@ -76,18 +83,19 @@ def _widened(records: NDArray[np.void]) -> NDArray[np.void]:
 def _valid(records: NDArray[np.void], version: int) -> NDArray[np.bool_]:
     """Return which records hold only values that their fields allow."""
     kind, value = records["kind"], records["value_micro"]
-    said = (records["feedback_kind"] <= max(FeedbackKind)) & (value >= RETRACTED) & (value <= MICRO)
-    outcome_ok = (kind == Kind.OUTCOME) & (records["result"] <= max(Result)) & said
+    least, most = _KINDS_OF_FEEDBACK
+    said = (records["feedback_kind"] <= most) & (value >= RETRACTED) & (value <= MICRO)
+    outcome_ok = (kind == _OUTCOME) & (records["result"] <= _LAST_RESULT) & said
     feedback_ok = (
-        ((kind == Kind.FEEDBACK) | (kind == Kind.REFERENCE_FEEDBACK))
+        ((kind == _FEEDBACK) | (kind == _REFERENCE_FEEDBACK))
         & said
-        & (records["feedback_kind"] >= min(FeedbackKind))
-        & (records["match"] <= max(Match))
-        & (records["source"] <= max(Source))
+        & (records["feedback_kind"] >= least)
+        & (records["match"] <= _LAST_MATCH)
+        & (records["source"] <= _LAST_SOURCE)
     )
-    repeat_ok = (kind == Kind.REPEAT) & ((value == 0) | (value == RETRACTED))
-    sound = outcome_ok | feedback_ok | repeat_ok | (kind == Kind.FORGET)
-    if version == RECORD_VERSION and (is_spend := kind == Kind.BUDGET_SPEND).any():
+    repeat_ok = (kind == _REPEAT) & ((value == 0) | (value == RETRACTED))
+    sound = outcome_ok | feedback_ok | repeat_ok | (kind == _FORGET)
+    if version == RECORD_VERSION and (is_spend := kind == _SPEND).any():
         sound[is_spend] = are_sound(spends_of(records.compress(is_spend)))
     return np.asarray((records["version"] == version) & sound)
 

@@ -117,7 +117,7 @@ class LedgerRows:
         if owners is not None:
             placed = owners[order]
             is_new[1:] |= placed[1:] != placed[:-1]
-        starts = np.flatnonzero(is_new)
+        (starts,) = is_new.nonzero()
         sums, first = sums_at(self.values[order], starts), order[starts]
         return LedgerRows(spans[starts], self.keys[first], sums), first
 
@@ -196,6 +196,23 @@ def unpacked(rows: Sequence[bytes | None]) -> NDArray[np.int64]:
     return out
 
 
+def sum_in(row: bytes | None, column: int) -> int:
+    """Return one sum of a stored row, without the others; 0 of one that is not there."""
+    mask = int.from_bytes(row[:MASK_BYTES], "little") if row else 0
+    if not row or not mask >> column & 1:
+        return 0
+    at = MASK_BYTES
+    for _ in range((mask & ((1 << column) - 1)).bit_count()):  # those before it
+        while row[at] >= 0x80:
+            at += 1
+        at += 1
+    out = shift = 0
+    while row[at] >= 0x80:
+        out |= (row[at] & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+    return out | row[at] << shift
+
+
 def _unpack(rows: Sequence[bytes | None], out: NDArray[np.int64]) -> None:
     """Put the sums of stored rows into `out`, (n, N_LEDGER_COLUMNS) of 0."""
     whole = b"".join(row or b"" for row in rows)
@@ -203,7 +220,7 @@ def _unpack(rows: Sequence[bytes | None], out: NDArray[np.int64]) -> None:
         return
     data = np.frombuffer(whole, dtype=np.uint8)
     lengths = np.array([len(row) if row else 0 for row in rows], dtype=np.int64)
-    there = np.flatnonzero(lengths)
+    (there,) = lengths.nonzero()
     ends = np.cumsum(lengths)[there]
     begins = ends - lengths[there]
     masks = sum(data[begins + byte].astype(np.int64) << (8 * byte) for byte in range(MASK_BYTES))
@@ -211,9 +228,10 @@ def _unpack(rows: Sequence[bytes | None], out: NDArray[np.int64]) -> None:
     for byte in range(MASK_BYTES):
         is_number[begins + byte] = False
     body = data[is_number].astype(np.uint64)
-    last = body < 0x80
-    starts = np.concatenate([[0], np.flatnonzero(last)[:-1] + 1])
-    shifts = np.arange(len(body)) - np.repeat(starts, np.diff(np.append(starts, len(body))))
+    (last,) = (body < 0x80).nonzero()
+    starts = np.zeros(len(last), dtype=np.intp)
+    starts[1:] = last[:-1] + 1
+    shifts = np.arange(len(body)) - np.repeat(starts, last - starts + 1)
     parts = (body & np.uint64(0x7F)) << (shifts * 7).astype(np.uint64)
     numbers = np.add.reduceat(parts, starts) if len(body) else np.empty(0, dtype=np.uint64)
     bits = (np.asarray(masks)[:, None] >> np.arange(N_LEDGER_COLUMNS)) & 1 > 0

@@ -156,7 +156,7 @@ def grouped(names: NDArray[np.uint8], parts: int) -> tuple[NDArray[np.intp], lis
     first = np.ascontiguousarray(names[:, :8]).view(">u8").reshape(-1).astype(np.uint64)
     order = np.argsort(first, kind="stable")
     found = (first[order] >> np.uint64(48)).astype(np.int64) * parts // MOST_PARTS
-    bounds = [0, *(np.flatnonzero(np.diff(found)) + 1).tolist(), len(found)]
+    bounds = [0, *((found[1:] != found[:-1]).nonzero()[0] + 1).tolist(), len(found)]
     each = zip(found[bounds[:-1]].tolist(), pairwise(bounds), strict=True)
     out = [
         (part, at, min(at + MOST_GROUPED, end))

@@ -20,6 +20,7 @@ from telemetry.ledger_rows import (
     LedgerTable,
     joined,
     packed,
+    sum_in,
     unpacked,
 )
 
@@ -103,6 +104,9 @@ def test_loose_rows_are_stored_as_they_are(rows: tuple[LedgerTable, LedgerRows])
 
     assert unpacked(packed(those.values)).tolist() == those.values.tolist()
     assert unpacked([None, *packed(those.values)])[1:].tolist() == those.values.tolist()
+    for row, sums in zip(packed(those.values), those.values.tolist(), strict=True):
+        assert [sum_in(row, column) for column in LedgerColumn] == sums
+    assert sum_in(None, LedgerColumn.ROWS) == 0
 
 
 def test_more_rows_than_are_unpacked_at_once_come_in_their_order() -> None:

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from bandit.families import MOST
 from telemetry.events import Flag, PriceSource
 from telemetry.ledger_rows import N_LEDGER_COLUMNS, LedgerColumn
-from workers.folding.terms import FAILURES
+from workers.folding.terms import are_failures
 
 SUBSCRIBED = int(PriceSource.PAID)
+_FINAL, _ENDS = int(Flag.FINAL), int(Flag.FINAL | Flag.NO_END)
 
 
 class AttemptCosts(NamedTuple):
@@ -80,9 +81,9 @@ def amounts_of(outcomes: NDArray[np.void], cost: AttemptCosts) -> NDArray[np.int
     c = LedgerColumn
     out = np.zeros((len(outcomes), N_LEDGER_COLUMNS), dtype=np.int64)
     for column, of_it in {
-        c.CALLS: ((flags & (Flag.FINAL | Flag.NO_END)) == Flag.FINAL) | failed,
+        c.CALLS: ((flags & _ENDS) == _FINAL) | failed,
         c.ATTEMPTS: np.ones(len(outcomes), dtype=bool),
-        c.FAILED: np.isin(outcomes["result"], FAILURES),
+        c.FAILED: are_failures(outcomes),
         c.UNPRICED: (told | estimated) & ~cost.is_priced,
         c.ESTIMATED: estimated,
         c.TOKENS_IN: outcomes["tokens_in"],

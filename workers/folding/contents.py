@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from telemetry.events import Flag, Kind
 
+_OUTCOME, _FEEDBACK = int(Kind.OUTCOME), int(Kind.FEEDBACK)
+
 
 @dataclass(frozen=True, slots=True)
 class Contents:
@@ -35,24 +37,24 @@ class Contents:
 
     def has(self, flag: Flag) -> bool:
         """Return whether some record may have this flag."""
-        return self.flags & flag > 0
+        return self.flags & int(flag) > 0
 
     @property
     def says(self) -> bool:
         """Whether some record may say what an answer was worth."""
-        return Kind.FEEDBACK in self.kinds or (self.brings and Kind.OUTCOME in self.kinds)
+        return _FEEDBACK in self.kinds or (self.brings and _OUTCOME in self.kinds)
 
     @property
     def is_rated(self) -> bool:
         """Whether some record may be of an app whose raters are told apart."""
-        return self.token_flags & Flag.RATED > 0
+        return self.token_flags & int(Flag.RATED) > 0
 
 
 def are_said(records: NDArray[np.void]) -> NDArray[np.bool_]:
     """Return which records say what an answer was worth: feedback, and outcomes with a word."""
     kind = records["kind"]
-    brings = (kind == Kind.OUTCOME) & (records["feedback_kind"] > 0)
-    return np.asarray((kind == Kind.FEEDBACK) | brings)
+    brings = (kind == _OUTCOME) & (records["feedback_kind"] > 0)
+    return np.asarray((kind == _FEEDBACK) | brings)
 
 
 def of_kind(records: NDArray[np.void], contents: Contents, kind: Kind) -> NDArray[np.void]:
@@ -62,4 +64,4 @@ def of_kind(records: NDArray[np.void], contents: Contents, kind: Kind) -> NDArra
     if len(contents.kinds) == 1:
         return records
     # `compress` copies records whole: ten times as fast as `records[…]`, field by field.
-    return np.asarray(records.compress(records["kind"] == kind))
+    return np.asarray(records.compress(records["kind"] == int(kind)))

@@ -31,6 +31,8 @@ ENTRIES = np.dtype(
 """The words of a stored row, under the names that their fields have in a record."""
 
 
+_WEAKEST_FIRST = [int(kind) for kind in reversed(STRENGTH)]
+_DERIVED = int(FeedbackKind.DERIVED)
 _AS_SAID = [name for name in ENTRIES.names or () if name != "event"]
 
 
@@ -189,18 +191,24 @@ def slots_of(names: Sequence[Name]) -> tuple[list[Name], NDArray[np.intp]]:
 
 def _standings(slots: NDArray[np.intp], held: NDArray[np.void], n: int) -> LabelStandings:
     out = LabelStandings.nothing(n)
-    said = held["value_micro"] != RETRACTED
-    for kind in STRENGTH[::-1]:  # the strongest last, over the others
+    if not len(held):
+        return out
+    said, kinds = held["value_micro"] != RETRACTED, held["feedback_kind"].tobytes()
+    for kind in _WEAKEST_FIRST:  # the strongest last, over the others
+        if kind not in kinds:
+            continue
         mine = said & (held["feedback_kind"] == kind)
         out.reward[slots[mine]] = held["value_micro"][mine] / MICRO
         out.kind[slots[mine]] = kind
     out.first[:] = out.reward
-    judged = np.flatnonzero(said & (held["feedback_kind"] != FeedbackKind.DERIVED))
+    judged = np.flatnonzero(said & (held["feedback_kind"] != _DERIVED))
     if len(judged) > np.count_nonzero(out.kind):  # else each has one word
         first, rest = _events(held.take(judged))
         latest_first = judged[np.lexsort((rest, first))[::-1]]
         out.first[slots[latest_first]] = held["value_micro"][latest_first] / MICRO
-    mine = said & (held["feedback_kind"] == FeedbackKind.DERIVED)
+    if _DERIVED not in kinds:
+        return out
+    mine = said & (held["feedback_kind"] == _DERIVED)
     out.derived[slots[mine]] = held["value_micro"][mine] / MICRO
     out.source[slots[mine]] = held["source"][mine]
     out.is_derived[slots[mine]] = True

@@ -39,7 +39,7 @@ BLOCK_MS = 500
 FRESH_S, BUSY = 0.18, 5.4
 """How long entries gather at most, below a thousand events a second, and how much shorter at ten
 thousand: with what writers and readers rest 250 and 150 ms are kept."""
-ROUND_SHARE = 0.01
+ROUND_SHARE = 0.005
 """Of a core, for the fixed cost of rounds: to the store and to each reader one costs as much again.
 """
 TAKE_EVERY_S = 0.5

@@ -28,6 +28,7 @@ from telemetry.ledger_rows import (
     added,
     joined,
     packed,
+    sum_in,
     unpacked,
 )
 from workers.folding.amounts import amounts_of, compared_of, costs_of
@@ -37,7 +38,7 @@ from workers.folding.hearing import pieces
 MOST_NAMES = 100_000
 """Of an app and a day, over all shards: so many users, and tags, have rows of their own."""
 NAMED = (LedgerTable.USERS, LedgerTable.TAGS)
-ROWS = LedgerColumn.ROWS
+ROWS = int(LedgerColumn.ROWS)
 
 Place = tuple[LedgerTable, int]
 """Table and span."""
@@ -314,7 +315,7 @@ def _within(
         stored.get((table, span), {}).get(name)
         for (span, _), name in zip(groups, pieces(others), strict=True)
     ]
-    taken = dict(zip(groups, unpacked(lying)[:, ROWS].tolist(), strict=True))
+    taken = {group: sum_in(row, ROWS) for group, row in zip(groups, lying, strict=True)}
     before, keys = dict(taken), keys.copy()
     for i in new[np.argsort(first[new])].tolist():
         group = spans[i], apps[i]

@@ -29,6 +29,9 @@ _COLUMN_OF = {
 """A client's own error, a client that left and an attempt that another overtook say nothing of
 whether the endpoint would have answered."""
 FAILURES = [result for result in _COLUMN_OF if result is not Result.OK]
+_OF_RESULT = [(int(column), int(result)) for result, column in _COLUMN_OF.items()]
+_IS_FAILURE, _HAS_WAITED = (np.isin(np.arange(256), some) for some in (FAILURES, WAITED))
+"""By result."""
 BEYOND_BOUND = 0.28
 """What ln(first content) exceeds ln(bound) by on average, for a normal of the prior's spread
 (β/α = .125, sd .35) whose mean is the bound: sd · φ(0) / ½."""
@@ -55,7 +58,7 @@ def outcome_terms(records: NDArray[np.void], owner: Owners = None) -> list[Terms
         by_app.terms(Family.TEACHING, _calls(records)),
         batch.terms(Family.USAGE, _usage(records)),
         batch.terms(Family.LATENCY, _latency(records)),
-        batch.terms(Family.RELIABILITY, {c: result == r for r, c in _COLUMN_OF.items()}),
+        batch.terms(Family.RELIABILITY, {c: result == r for c, r in _OF_RESULT}),
         releases.terms(Family.BOOKS, _books(records)),
         batch.terms(Family.DERIVED, _seen(records)),
         *chains.attempt_terms(records, batch, owner),
@@ -63,6 +66,11 @@ def outcome_terms(records: NDArray[np.void], owner: Owners = None) -> list[Terms
 
 
 Columns = dict[int, NDArray[Any]]
+
+
+def are_failures(records: NDArray[np.void]) -> NDArray[np.bool_]:
+    """Return (n,) which attempts count against their endpoints."""
+    return np.asarray(_IS_FAILURE[records["result"]])
 
 
 def _usage(records: NDArray[np.void]) -> Columns:
@@ -74,7 +82,7 @@ def _usage(records: NDArray[np.void]) -> Columns:
     priced = ((flags & Flag.PRICED) > 0) & (records["cost_nano"] <= MOST)
     return {
         U.CALLS: np.ones(len(records)),
-        U.FAILED: np.isin(records["result"], FAILURES),
+        U.FAILED: are_failures(records),
         U.N: known,
         U.TOKENS_IN: np.where(known, records["tokens_in"], 0),
         U.TOKENS_OUT: np.where(known, tokens_out, 0),
@@ -91,7 +99,7 @@ def _latency(records: NDArray[np.void]) -> Columns:
     # Who dispatches by himself need not have measured.
     timed = (records["latency_us"] > 0) | ((records["flags"] & Flag.INGESTED) == 0)
     answered = timed & (records["result"] == Result.OK)
-    waited = np.isin(records["result"], WAITED)
+    waited = _HAS_WAITED[records["result"]]
     ran_out = timed & waited
     ln = np.log(np.maximum(records["latency_us"] / 1e6, MIN_LATENCY_S))
     bound = waited & ((records["flags"] & Flag.TTFT_BOUND) > 0)
@@ -164,7 +172,7 @@ def _calls(records: NDArray[np.void]) -> Columns:
     # Whoever tells of calls of his own could tell of any number.
     ours = ((records["flags"] & Flag.INGESTED) == 0) & ~by_profile
     final = (records["flags"] & Flag.FINAL) > 0
-    failed = np.isin(records["result"], FAILURES)
+    failed = are_failures(records)
     return {
         T.CALLS: counted & ours & final,
         T.PROFILED: by_profile,
