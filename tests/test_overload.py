@@ -577,7 +577,7 @@ def _break(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
 def test_an_unexpected_error_is_one_line_with_the_id_that_the_answer_carries(
     sidecar: Sidecar, said: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _break(monkeypatch, "router.dispatch.asking.may_serve")
+    _break(monkeypatch, "router.dispatch.asking.is_at_hand")
     got = sidecar.chat(text="my secret plan")
     assert (got.status_code, got.json()["error"]["code"]) == (500, "internal_error")
     lines = [line for line in said if line["event"] == "a request failed"]

@@ -23,6 +23,13 @@ async def after(s: float, value: str = "rival") -> str:
     return value
 
 
+async def until(rival: Rival[str], limit_s: float) -> None:
+    """Last as long as a rival lets its block, of which it is the deadline."""
+    with rival:
+        rival.move(limit_s)
+        await asyncio.sleep(5)
+
+
 async def failing(s: float) -> str:
     await asyncio.sleep(s)
     raise ValueError
@@ -130,5 +137,59 @@ def test_a_limit_inside_and_a_result_at_the_same_moment_is_a_result() -> None:
             pass
         assert await rival.result() == "rival"
         await asyncio.sleep(0)
+
+    run(main())
+
+
+def test_a_rival_is_the_deadline_of_its_block_too() -> None:
+    async def main() -> None:
+        rival = Rival(5, lambda: after(5))
+        with pytest.raises(TimeoutError):
+            await until(rival, 0.01)
+        await asyncio.sleep(0)  # and nothing of the cancellation is left
+        assert not rival.has_begun
+
+        moved = Rival(0.01, lambda: after(0.2))
+        with pytest.raises(Overtaken):
+            await until(moved, 5)
+        assert await moved.result() == "rival"
+
+    run(main())
+
+
+def test_a_deadline_that_passes_leaves_the_task_that_was_started_before() -> None:
+    async def main() -> None:
+        rival = Rival(0.01, lambda: after(0.3))
+        with pytest.raises(TimeoutError):
+            await until(rival, 0.15)
+        assert rival.may_answer
+        assert await rival.result() == "rival"
+
+    run(main())
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_a_result_counts_that_comes_as_the_deadline_passes(is_gone: bool) -> None:
+    """Both interrupt the block before it runs again; a cancellation from elsewhere beats them."""
+
+    async def main() -> None:
+        rival = Rival(0.01, lambda: after(5, "rival"))
+
+        async def block() -> None:
+            with rival:
+                await asyncio.sleep(5)
+
+        task = asyncio.create_task(block())
+        await asyncio.sleep(0.15)
+        rival.move(-1)
+        rival.ring()
+        rival._won = True
+        rival._task.cancel()
+        if is_gone:
+            task.cancel()
+        with pytest.raises(asyncio.CancelledError if is_gone else Overtaken):
+            await task
+        assert task.cancelling() == int(is_gone)
+        await rival.stop()
 
     run(main())

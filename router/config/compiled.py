@@ -19,6 +19,7 @@ from router.config.entries import (
     File,
     Learn,
     MatchEntry,
+    Streaming,
     TaskEntry,
 )
 from router.config.exemplars import prompt_exemplars, rules_of_tasks, system_exemplars
@@ -105,6 +106,15 @@ class App:
     spend_tag: str | None = None  # key of the tag that its spend is booked by as well
     ceilings: Ceilings | None = None  # of what exploring comes to in a day
     releases: Releasing = Releasing.AUTO  # who says yes to them
+    # What calls ask of its entry, which is slow to be asked.
+    buffers: bool = field(init=False)  # its streams come whole
+    signals_share: float | None = field(init=False)  # of its conversations; None: nobody looks
+
+    def __post_init__(self) -> None:
+        entry = self.entry
+        object.__setattr__(self, "buffers", entry.stream is Streaming.BUFFERED)
+        share = entry.signals_share if entry.signals else None
+        object.__setattr__(self, "signals_share", share)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,13 @@ from collections.abc import Coroutine, Iterator
 from typing import Any
 
 import structlog
+from msgspec import Struct
 
 from router.budgets.amounts import is_priced
 from router.config.budgets import BudgetUnit
-from router.config.entries import Streaming
+from router.config.compiled import Configuration
 from router.decision.decide import Decision
-from router.decision.planner import last_resort_of, may_serve
+from router.decision.planner import last_resort_of
 from router.dialects.request import Outgoing
 from router.dispatch.attempt import (
     Attempt,
@@ -45,18 +46,38 @@ from router.errors import (
     Overloaded,
     RateShareSpent,
 )
+from router.net.deadline import Deadline
 from router.net.exchange import Exchange
 from router.policy.constraints import why_forbidden_now
 from router.translation.carried import NO_MARKS
+from telemetry.traces import NOT_TRACED
 
 log = structlog.get_logger()
+
+
+class AskingRules(Struct, frozen=True):
+    """What a configuration says of how calls are put to endpoints."""
+
+    limits: TimeLimitTable
+    deadline_s: float | None  # None: as long as the client waits
+    makes_spans: bool
+    key_headers: frozenset[bytes]
+
+    @classmethod
+    def of(cls, configuration: Configuration) -> AskingRules:
+        """Return what a configuration says."""
+        return cls(
+            TimeLimitTable(configuration),
+            configuration.server.deadline_s,
+            configuration.otel.spans,
+            configuration.catalog.key_headers,
+        )
 
 
 class Asking:
     """Puts one call to endpoints, one attempt after another or side by side."""
 
     __slots__ = (
-        "_configuration",
         "_context",
         "_deadline_s",
         "_dispatcher",
@@ -67,6 +88,7 @@ class Asking:
         "_nonce",
         "_plan",
         "_refused",
+        "_rules",
         "_spending",
         "_trace",
         "buffers",
@@ -88,25 +110,28 @@ class Asking:
         self._exchange = exchange
         self._dispatcher = dispatcher
         self._forbidden: dict[str, str] = {}  # who might have had it, and may not any more
-        self._configuration = configuration = context.beliefs.configuration
-        self._limits = configuration.derive(TimeLimitTable)
-        self._trace = trace_of(exchange, context.request.dialect, configuration)
-        self.client_s = client_s(exchange.headers)  # how patient the client is
-        self._let_go_s = (self.client_s or math.inf) / 2
-        configured_s = configuration.server.deadline_s
-        self._deadline_s = patience_s(configured_s, self.client_s)
-        self.deadline = context.at.monotonic_s + self._deadline_s
-        streams = context.caller.app.entry.stream
-        self.buffers = context.request.streamed and streams is Streaming.BUFFERED
+        configuration = context.beliefs.configuration
+        self._rules = rules = configuration.derive(AskingRules.of)
+        self._limits = rules.limits
+        self._trace = NOT_TRACED
+        if rules.makes_spans:
+            self._trace = trace_of(exchange, context.request.dialect, configuration)
+        self.client_s = said_s = client_s(exchange.headers)  # how patient the client is
+        self._let_go_s = math.inf if said_s is None else said_s / 2
+        self._deadline_s = deadline_s = patience_s(rules.deadline_s, said_s)
+        self.deadline = context.at.monotonic_s + deadline_s
+        self.buffers = context.request.streamed and context.caller.app.buffers
 
-    def first(self) -> tuple[Endpoint, Iterator[Endpoint] | None]:
+    def first(self, *, usable: bool) -> tuple[Endpoint, Iterator[Endpoint] | None]:
         """Return whom to ask first, and who follows; None: those of `candidates`, without it.
+
+        Args:
+            usable: the drawn endpoint may serve the call.
 
         Raises:
             NoCandidates, Overloaded: policy forbids everybody, or they have enough to do.
         """
         plan, health = self._plan, self._dispatcher.health
-        usable = may_serve(plan, plan.drawn)
         if usable and is_at_hand(plan.drawn, health):
             return plan.drawn, None  # most often
         candidates = self.candidates(usable=usable)
@@ -211,55 +236,58 @@ class Asking:
             attempt.limits, plan.beliefs, plan.category, index, streamed=streamed
         )
 
-    def ask(self, attempt: Attempt) -> Coroutine[Any, Any, Reply]:
+    def ask(self, attempt: Attempt, clock: Deadline) -> Coroutine[Any, Any, Reply]:
         """Return an attempt that is to be awaited.
+
+        Args:
+            clock: within which it is; each call that it makes sets the limit anew.
 
         Raises:
             AttemptFailed: awaited; it came to nothing.
         """
         translations, endpoint = self._context.translations, attempt.endpoint
         outgoing = attempt.outgoing = translations.outgoing(endpoint)
-        unsure = NO_MARKS if outgoing.is_translated else translations.thoughts.unsure(endpoint)
+        unsure = NO_MARKS if outgoing.is_translated else translations.unsure(endpoint)
         if unsure:
-            return self._ask_unsure(attempt, outgoing, unsure)
-        return self._with_usage(attempt, outgoing)
+            return self._ask_unsure(attempt, outgoing, unsure, clock)
+        return self._with_usage(attempt, outgoing, clock)
 
     async def _ask_unsure(
-        self, attempt: Attempt, outgoing: Outgoing, unsure: frozenset[str]
+        self, attempt: Attempt, outgoing: Outgoing, unsure: frozenset[str], clock: Deadline
     ) -> Reply:
         """Make an attempt with thoughts that the endpoint may not have made; else without them."""
         translations, endpoint = self._context.translations, attempt.endpoint
         breaker = self._dispatcher.health.breakers[endpoint.digest]
         if unsure.isdisjoint(breaker.refused_thoughts):
             try:
-                return await self._with_usage(attempt, outgoing, may_shed=True)
+                return await self._with_usage(attempt, outgoing, clock, may_shed=True)
             except ThoughtsRefused:
                 log.info("an endpoint refuses what another may have thought", endpoint=endpoint.id)
         bare = attempt.outgoing = translations.thoughts.bare(endpoint)
-        reply = await self._with_usage(attempt, bare)
+        reply = await self._with_usage(attempt, bare, clock)
         if reply.status == 200:
             breaker.note_refused_thoughts(unsure)
         return reply
 
     def _with_usage(
-        self, attempt: Attempt, outgoing: Outgoing, *, may_shed: bool = False
+        self, attempt: Attempt, outgoing: Outgoing, clock: Deadline, *, may_shed: bool = False
     ) -> Coroutine[Any, Any, Reply]:
         """Return a call that asks for the usage of a stream, where the endpoint takes that."""
         breaker = self._dispatcher.health.breakers[attempt.endpoint.digest]
         asks = not breaker.refuses_stream_options
         sending = self._sending(attempt, outgoing, ask_usage=asks, may_shed=may_shed)
         if not sending.hide_usage:
-            return self._dispatcher.attempt(attempt, sending)
-        return self._ask_for_usage(attempt, sending)
+            return self._dispatcher.attempt(attempt, sending, clock)
+        return self._ask_for_usage(attempt, sending, clock)
 
-    async def _ask_for_usage(self, attempt: Attempt, sending: Sending) -> Reply:
+    async def _ask_for_usage(self, attempt: Attempt, sending: Sending, clock: Deadline) -> Reply:
         """Make a call with a field of ours; without it, where the endpoint turns that down."""
         endpoint, outgoing = attempt.endpoint, sending.request
         try:
-            return await self._dispatcher.attempt(attempt, sending)
+            return await self._dispatcher.attempt(attempt, sending, clock)
         except StreamOptionsRefused:  # no failure, and sent again
             bare = self._sending(attempt, outgoing, ask_usage=False, may_shed=sending.may_shed)
-            reply = await self._dispatcher.attempt(attempt, bare)
+            reply = await self._dispatcher.attempt(attempt, bare, clock)
         if reply.status == 200:
             self._dispatcher.health.breakers[endpoint.digest].refuses_stream_options = True
             log.warning(
@@ -278,7 +306,7 @@ class Asking:
             exchange.raw_headers,
             context.caller,
             endpoint,
-            key_headers=self._configuration.catalog.key_headers,
+            key_headers=self._rules.key_headers,
         )
         query = exchange.query
         if query:

@@ -12,10 +12,10 @@ from functools import partial
 
 import structlog
 
-from router.decision import planner
 from router.decision.context import CallContext
 from router.decision.decide import Decider, Decision
 from router.decision.kinds import DecisionKind
+from router.decision.planner import has_others, may_serve
 from router.decision.stored_ids import StoredIds
 from router.dialects.errors import refusal_event
 from router.dispatch.answer_headers import answer_headers, decision_headers
@@ -170,7 +170,7 @@ class _Call:
         self.promised = False  # its id has left before it was known who answers
         self.under_way: list[Attempt] = []
         self.failures: list[Failed] = []
-        self.observer = observer_of(home.observer, context, home.contexts.secret.at())
+        self.observer = observer_of(home.observer, context, home.contexts.secret.at)
 
     async def run(self) -> None:
         """Send the first answer that may go to the client."""
@@ -203,12 +203,13 @@ class _Call:
         Where none came, the refusal of whoever was asked last goes to the client: so its SDK does
         what it would have done without us.
         """
-        plan, home = self.decision.plan, self.home
+        home = self.home
         home.budget.earn()
-        first, then = self.asking.first()
+        usable, may_move = self.books.kind.derive(_prospects, self.decision)
+        first, then = self.asking.first(usable=usable)
         race = Race(self, self.asking, then, home.dispatcher.health, home.budget)
         try:
-            reply = await race.run(first, has_others=planner.has_others(plan))
+            reply = await race.run(first, has_others=may_move)
         except Unanswered:
             return self._end_without_answer()
         self.books.let_go()
@@ -387,3 +388,9 @@ class _Call:
         """Return what can be said before it is known who will answer."""
         self.promised = True
         return decision_headers(self.decision, self.books.early_id(), kind=self.books.kind)
+
+
+def _prospects(decision: Decision) -> tuple[bool, bool]:
+    """Return whether the drawn endpoint may serve the call, and whether anybody else may."""
+    plan = decision.plan
+    return may_serve(plan, plan.drawn), has_others(plan)

@@ -61,8 +61,11 @@ class Dispatcher:
     machines: MachineTime = field(default_factory=MachineTime)
     most_redirects: int = MAX_REDIRECTS
 
-    async def attempt(self, attempt: Attempt, sending: Sending) -> Reply:
+    async def attempt(self, attempt: Attempt, sending: Sending, clock: Deadline) -> Reply:
         """Make one upstream call; return its answer once it may be let go.
+
+        Args:
+            clock: within which this is awaited; its limit is set here.
 
         Raises:
             AttemptFailed: there is none; says of what kind, and why.
@@ -78,33 +81,30 @@ class Dispatcher:
             limit_s = max(attempt.deadline - now, 0.0)
         target = limits.target.with_query(sending.query) if sending.query else limits.target
         may_repeat = request.repeatable and not is_bounded(attempt.grant)
+        clock.move(limit_s)
         try:
-            with Deadline(limit_s) as clock:
-                response = await self.upstream.send(
-                    "POST", target, headers, body, repeatable=may_repeat
+            response = await self.upstream.send(
+                "POST", target, headers, body, repeatable=may_repeat
+            )
+            if response.status in REDIRECTS:
+                response = await followed(
+                    self.upstream,
+                    response,
+                    target,
+                    headers,
+                    body,
+                    repeatable=may_repeat,
+                    most=self.most_redirects,
                 )
-                if response.status in REDIRECTS:
-                    response = await followed(
-                        self.upstream,
-                        response,
-                        target,
-                        headers,
-                        body,
-                        repeatable=may_repeat,
-                        most=self.most_redirects,
-                    )
-                try:
-                    whole = self._take_head(attempt, response, sending)
-                    if whole is not None:
-                        return _whole(attempt, response, sending, whole)  # most often
-                    response = decoded(response)
-                    return await self._read(attempt, response, sending, clock)
-                except BaseException:
-                    await response.aclose()
-                    raise
-        except TimeoutError:
-            waited_s = time.monotonic() - now
-            raise AttemptFailed(Result.TIMEOUT, f"nothing within {waited_s:.1f} s") from None
+            try:
+                whole = self._take_head(attempt, response, sending)
+                if whole is not None:
+                    return _whole(attempt, response, sending, whole)  # most often
+                response = decoded(response)
+                return await self._read(attempt, response, sending, clock)
+            except BaseException:
+                await response.aclose()
+                raise
         except httpx.ConnectTimeout:
             raise AttemptFailed(Result.CONNECT, "no connection in time", is_sent=False) from None
         except httpx.ConnectError as error:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
+
+from msgspec import Struct
 
 from router.budgets.leaves import Leave
 from router.dispatch.attempt import MAX_ATTEMPTS, Attempt, AttemptFailed, Reply
@@ -19,9 +22,11 @@ from router.endpoints.health import Health
 from router.endpoints.retries import RetryBudget
 from router.endpoints.suspensions import Fields
 from router.errors import AllEndpointsFailed, DispatchError, Misconfigured
+from router.net.deadline import Deadline
+from telemetry.events import Result
 
 
-class Permit(NamedTuple):
+class Permit(Struct, frozen=True):
     """Leave to make an attempt."""
 
     endpoint: Endpoint
@@ -53,8 +58,8 @@ class Asks(Protocol):
     async def permits(self, endpoint: Endpoint) -> Permit | None:
         """Return leave to ask an endpoint; None where it may not have it any more."""
 
-    def ask(self, attempt: Attempt) -> Coroutine[Any, Any, Reply]:
-        """Make an attempt; raises AttemptFailed."""
+    def ask(self, attempt: Attempt, clock: Deadline) -> Coroutine[Any, Any, Reply]:
+        """Make an attempt within a deadline, which it moves; raises AttemptFailed."""
 
     def beside_s(self, attempt: Attempt) -> float:
         """Return after how long another may be started beside it."""
@@ -139,7 +144,7 @@ class Race:
                 is_beside = False
             self._first = self._first or endpoint
             try:
-                return await self._ask_beside(attempt, has_others=has_others)
+                return await self._ask(attempt, has_others=has_others)
             except AttemptFailed as failure:
                 if failure.own is not None and self._is_final(endpoint, failure):
                     return failure.own
@@ -176,15 +181,19 @@ class Race:
         plain = failure.own is not None or not failure.is_sent
         return failure.fate is Fate.REQUEST or not (self._call.repeatable or plain)
 
-    async def _ask_beside(self, attempt: Attempt, *, has_others: bool) -> Reply:
+    async def _ask(self, attempt: Attempt, *, has_others: bool) -> Reply:
         """Ask one endpoint; where it is slow, the next one beside it: the first content wins."""
-        if not (has_others and self._call.repeatable):
-            return await self._asks.ask(attempt)
-        start = partial(self._start_beside, attempt)
-        rival: Rival[Reply] = Rival(self._asks.beside_s(attempt), start)
+        may_race = has_others and self._call.repeatable
+        slow_s = self._asks.beside_s(attempt) if may_race else math.inf
+        rival: Rival[Reply] = Rival(slow_s, partial(self._start_beside, attempt))
         try:
-            with rival:
-                reply = await self._asks.ask(attempt)
+            try:
+                with rival:
+                    reply = await self._asks.ask(attempt, rival)
+            except TimeoutError:
+                waited_s = time.monotonic() - attempt.began_at
+                why = f"nothing within {waited_s:.1f} s"
+                raise AttemptFailed(Result.TIMEOUT, why) from None
         except Overtaken:
             return await rival.result()
         except AttemptFailed as failure:
@@ -196,7 +205,7 @@ class Race:
         except BaseException:
             await _give_up(rival)
             raise
-        if rival.has_begun:
+        if may_race and rival.has_begun:
             await _give_up(rival)
         return reply
 
@@ -264,7 +273,7 @@ def is_at_hand(endpoint: Endpoint, health: Health) -> bool:
     return not (
         digest in health.troubled
         or digest in health.suspended
-        or endpoint.limits.max_in_flight is not None
+        or endpoint.most_in_flight is not None
         or rates.said
         or rates.unsaid
     )

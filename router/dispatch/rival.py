@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
-from router.net.deadline import Interrupting
+from router.net.deadline import Deadline
 
 T = TypeVar("T")
 ASK_AGAIN_S = 1.0
@@ -19,21 +20,25 @@ class Overtaken(Exception):
     """The rival has a result, and the block that it ran beside has none yet."""
 
 
-class Rival(Interrupting, Generic[T]):
-    """Starts a task beside its block, once the block has lasted so long.
+class Rival(Deadline, Generic[T]):
+    """Starts a task beside its block, once the block has lasted so long; and is its deadline.
 
-    A result of the task ends the block with `Overtaken`; its failure ends nothing.
+    A result of the task ends the block with `Overtaken`; its failure ends nothing. The deadline,
+    of which there is none until it is moved, ends the block alone.
     """
 
-    __slots__ = ("_beside", "_inside", "_start")
+    __slots__ = ("_beside", "_inside", "_limit_at", "_slow_at", "_start", "_won")
 
     def __init__(self, wait_s: float, start: Callable[[], Coroutine[Any, Any, T] | None]) -> None:
         """Prepare.
 
         Args:
-            start: returns what to run, or None where nothing may be started.
+            wait_s: infinite where nothing is ever started.
+            start: returns what to run, or None where nothing may be started now.
         """
-        super().__init__(wait_s)
+        self._passed = self._won = False
+        self._slow_at = self.due_at = time.monotonic() + wait_s
+        self._limit_at = math.inf
         self._start = start
         self._beside: asyncio.Task[T] | None = None
         self._inside = True
@@ -45,20 +50,33 @@ class Rival(Interrupting, Generic[T]):
         traceback: TracebackType | None,
     ) -> None:
         self._inside = False
-        if not self._passed:
-            self._clock.remove(self)  # most often
-        elif self._was_interrupted(kind):
-            raise Overtaken from error
+        self._clock.remove(self)
+        if not (self._passed or self._won):
+            return  # most often
+        came = self._passed and self._was_interrupted(kind)
+        if self._won:  # before the other of two interruptions has come, it may count as well
+            came = self._was_interrupted(kind)
+        if came:
+            raise (Overtaken if self._won else TimeoutError) from error
+
+    def move(self, limit_s: float) -> None:
+        """Set the deadline anew, from now on; when the task starts stays what it is."""
+        self._limit_at = time.monotonic() + limit_s
+        self.due_at = self._limit_at if self._limit_at < self._slow_at else self._slow_at
 
     def ring(self) -> None:
-        """The block is slow."""
-        coroutine = self._start()
-        if coroutine is None:
-            self.due_at = time.monotonic() + ASK_AGAIN_S
-            self._clock.add(self)
+        """The deadline has passed, or the block is slow."""
+        now = time.monotonic()
+        if now >= self._limit_at:
+            self._interrupt()
             return
-        self._beside = asyncio.get_running_loop().create_task(coroutine)
-        self._beside.add_done_callback(self._done)
+        coroutine = self._start()
+        self._slow_at = now + ASK_AGAIN_S if coroutine is None else math.inf
+        self.due_at = min(self._limit_at, self._slow_at)
+        self._clock.add(self)
+        if coroutine is not None:
+            self._beside = asyncio.get_running_loop().create_task(coroutine)
+            self._beside.add_done_callback(self._done)
 
     @property
     def has_begun(self) -> bool:
@@ -91,4 +109,5 @@ class Rival(Interrupting, Generic[T]):
         if task.cancelled() or task.exception() is not None:
             return
         if self._inside:
-            self._interrupt()
+            self._won = True
+            self._task.cancel()

@@ -8,6 +8,7 @@ declared, else the words with which its first user began it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import blake2b
 
 from msgspec import Raw
@@ -21,21 +22,20 @@ _ALL = 1 << 64
 
 
 def observer_of(
-    observer: ObserverLine | None, context: CallContext, secret: bytes
+    observer: ObserverLine | None, context: CallContext, secret: Callable[[], bytes]
 ) -> ObserverLine | None:
     """Return who is told of a call; None where nobody is. What is left out of a share is counted.
 
     Args:
-        secret: the store's, which draws follow from.
+        secret: returns the store's, which draws follow from.
     """
-    app = context.caller.app.entry
+    share = context.caller.app.signals_share
     # Of a profile one prompt goes to many, which would look as if it was asked again.
-    if observer is None or not app.signals or context.hints.profile:
+    if observer is None or share is None or context.hints.profile:
         return None
     if not context.request.says_something:
         return None
-    share = app.signals_share
-    if share < 1.0 and not is_within(share, conversation_of(context), secret):
+    if share < 1.0 and not is_within(share, conversation_of(context), secret()):
         observer.n_sampled_out += 1
         return None
     return observer

@@ -57,6 +57,10 @@ class Endpoint:
     may_split: bool  # its own labels may end its equivalence
     is_split: bool = False  # they did: it has a group of its own
     rates: EndpointRates = NO_RATES  # what it takes a minute
+    most_in_flight: int | None = field(init=False)  # calls at a time, by its limits
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "most_in_flight", self.limits.max_in_flight)
 
     def takes(self, dialect: Dialect) -> bool:
         """Return whether it takes calls of a dialect: as they come, or translated."""

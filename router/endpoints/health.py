@@ -87,7 +87,7 @@ class Health:
 
     def is_full(self, endpoint: Endpoint) -> bool:
         """Return whether as many calls are under way as the endpoint takes."""
-        most = endpoint.limits.max_in_flight
+        most = endpoint.most_in_flight
         return most is not None and self.breakers[endpoint.digest].in_flight >= most
 
     def may_repeat(self, digest: int) -> bool:

@@ -23,7 +23,8 @@ class RetryBudget:
 
     def earn(self) -> None:
         """Note that a call came."""
-        self._left = min(self._left + self._share, MOST)
+        left = self._left + self._share
+        self._left = left if left < MOST else MOST
 
     def end(self) -> None:
         """Allow none any more: whoever calls counts each attempt."""

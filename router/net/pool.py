@@ -351,12 +351,11 @@ def write_head(method: str, target: Target, headers: list[Header], n_body: int |
         httpx.LocalProtocolError: something in it could be read as more than one request.
     """
     _require_names(tuple(map(_NAME, headers)))
-    opening, lines = method.encode() + target.opening, map(_LINE, headers)
-    head = b"\r\n".join((opening, *lines, _LINE(_framing(n_body)), b"", b""))
-    n_breaks = len(headers) + 4
-    if head.count(b"\n") != n_breaks or head.count(b"\r") != n_breaks or head.find(b"\0") >= 0:
+    lines, spoken = [*map(_LINE, headers)], method.encode()
+    said = b"".join((spoken, target.path, target.authority, *lines))
+    if said.find(b"\n") >= 0 or said.find(b"\r") >= 0 or said.find(b"\0") >= 0:
         raise httpx.LocalProtocolError("a line break or NUL inside a request's head")
-    return head
+    return b"\r\n".join((spoken + target.opening, *lines, _LINE(_framing(n_body)), b"", b""))
 
 
 @lru_cache(MAX_KINDS)

@@ -10,7 +10,7 @@ from router.dialects.request import CallRequest, Outgoing
 from router.endpoints.catalog import Endpoint
 from router.endpoints.entries import Dialect
 from router.translation import requests
-from router.translation.carried import NOBODY, CarriedThoughts
+from router.translation.carried import NO_MARKS, NOBODY, CarriedThoughts
 from router.translation.prompt import Manner, Prompt, Untranslatable, Written
 from router.translation.translated import TranslatedCall
 
@@ -114,6 +114,12 @@ class Translations:
         return TranslatedCall(
             self._request, self._prompt, found, self._way(endpoint)[0], begun_at_s=self._begun_at_s
         )
+
+    def unsure(self, endpoint: Endpoint) -> frozenset[str]:
+        """Return the marks of thoughts that go to an endpoint which may not have made them."""
+        if not self._makers and self._request is not None and not self._request.thoughts:
+            return NO_MARKS  # most often
+        return self.thoughts.unsure(endpoint)
 
     def let_go(self) -> None:
         """Forget all but what is told of it: an explanation outlives its call's body."""
