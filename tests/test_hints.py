@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from conftest import Provider, endpoint, serving
+from msgspec import structs
 from test_requests import parsed
 
 from router.dialects.misspelt import ANSWERED
@@ -92,7 +93,8 @@ def test_an_empty_hint_that_holds_a_call_is_refused(header: str, value: str) -> 
         hints_of({header: value})
 
     assert refused.value.status == 400
-    assert hints_of({"task": value, "user": value}) == hints_of({})
+    said = hints_of({"task": value, "user": value})
+    assert structs.replace(said, is_usual=True) == hints_of({})
 
 
 @pytest.mark.parametrize("text", ["1", "true", "YES", "On"])

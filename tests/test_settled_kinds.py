@@ -27,6 +27,7 @@ from router.beliefs.beliefs import Beliefs
 from router.config.compiled import Configuration, compile_text
 from router.decision.call_units import KnownUnits
 from router.decision.context import CallContext, Moment
+from router.decision.settled_kinds import CallKinds
 from router.errors import RequestRejected
 from scripts.proofs.believed import rows_of
 from scripts.proofs.within import SentRequest, SidecarWithin
@@ -313,6 +314,59 @@ def test_the_switch_and_a_reload_hold_from_the_next_call(state_dir: Path) -> Non
     assert (routed, while_off) == (True, False)
     assert world.context({}, PLAIN).policy.data_class.name == "confidential"
     assert reasons(world)[0] == "data_class"
+
+
+def test_a_call_that_says_nothing_of_what_holds_for_it_goes_by_all_that_others_say(
+    state_dir: Path,
+) -> None:
+    """Plain calls before each: what was remembered of them holds for none of these."""
+    world = World(state_dir)
+
+    def now(body: bytes = PLAIN, **headers: str) -> tuple[str, str, str]:
+        named = {f"x-router-{name.replace('_', '-')}": value for name, value in headers.items()}
+        found = [world.context({}, PLAIN), world.context({}, PLAIN), world.context(named, body)]
+        last = found[-1]
+        route = last.route.groups is None
+        return last.task.name, last.policy.data_class.name, "any" if route else "named"
+
+    plain = now()
+    world.context({"x-router-session-id": "one", "x-router-data-class": "restricted"}, PLAIN)
+
+    assert plain == now(user="someone") == now(session_id="two") == ("general", "internal", "any")
+    assert now(user="eva") == ("general", "confidential", "any")
+    assert now(session_id="one") == ("general", "restricted", "any")
+    assert now(BODIES["tools"])[0] == "code"
+    assert now(BODIES["named"])[2] == "named"
+    assert now(task="law") == ("law", "confidential", "any")
+
+
+def test_what_a_prompt_looks_like_is_asked_of_each_call(state_dir: Path) -> None:
+    of_code = ["fix the bug in this function", "write a test for this class"] * 4
+    of_law = ["is this contract valid", "which court has jurisdiction here"] * 4
+    tasks = {"code": {"exemplars": of_code}, "law": {"exemplars": of_law}}
+    world = World(state_dir)
+    world.reloads(tasks=tasks, roles={})
+
+    def looks_like(words: bytes) -> str | None:
+        return world.context({}, PLAIN.replace(b"hi", words)).task.looks_like
+
+    found = [looks_like(words) for words in (b"hi", b"fix the bug in this function", b"hi")]
+
+    assert found == [None, "code", None]
+
+
+def test_callers_who_make_up_models_fill_no_memory(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("router.decision.settled_kinds.MAX_KINDS", 3)
+    world = World(state_dir)
+    for n in range(10):
+        for name in (f"router/{n}", "m", "n", "auto", "a", "b", "c"):
+            world.settled({}, PLAIN.replace(b"auto", name.encode()))
+    kinds = world.beliefs.derive(CallKinds)
+
+    assert 0 < len(kinds._usual) <= 3
+    assert 0 < len(kinds._known) <= 3
 
 
 def test_beliefs_go_with_the_last_call_under_them(state_dir: Path) -> None:

@@ -23,11 +23,7 @@ class Exemplars:
 
     def __init__(self, texts: Mapping[str, Sequence[str]]) -> None:
         self.texts = texts
-
-    @property
-    def tell_apart(self) -> bool:
-        """Whether there are any that can."""
-        return len(self.texts) > 1
+        self.tell_apart = len(texts) > 1  # whether there are any that can
 
     def learn(self) -> None:
         """Learn from them now, so that no call waits for it."""

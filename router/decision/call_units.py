@@ -30,15 +30,19 @@ class CallUnits:
 
     def of(self, caller: Caller, hints: Hints, kind: SettledKind, at: Moment) -> Unit:
         """Return the unit of a call of a kind."""
-        app, secrets = caller.app, self._keeper.secrets.users.of_units
-        user = None if hints.profile else caller.user(hints.user)
-        looks_back, now = self._looks_back(at), at.epoch_s
-        session, draw_key = hints.session, kind.draw_key
-        told = hash((app.digest, user, session, hints.is_users, kind.is_part, draw_key))
+        secrets, now, session = self._keeper.secrets.users.of_units, at.epoch_s, hints.session
+        user = None
+        if not hints.profile:
+            user = hints.user if caller.holder is None else caller.user(hints.user)
+        if self._first_call_s is None:
+            self._first_call_s = now
+        looks_back = now < self._first_call_s + SESSION_S  # it may go on from a version before
+        told = hash((kind.told, user, session, hints.is_users))
         if session is not None:
             known = self._known.get(told, secrets, now, looks_back)
             if known is not None:
                 return known  # most often
+        app = caller.app
         found = unit_of(
             secrets=secrets,
             app=app.name,
@@ -47,7 +51,7 @@ class CallUnits:
             session=session,
             stateless=hints.profile or app.entry.unit is UnitKind.CALL,
             now=now,
-            draw_key=draw_key,
+            draw_key=kind.draw_key,
             is_users=hints.is_users,
             is_part=kind.is_part,
             looks_back=looks_back,
@@ -55,12 +59,6 @@ class CallUnits:
         if session is not None:
             self._known.put(told, found)
         return found
-
-    def _looks_back(self, at: Moment) -> bool:
-        """Return whether a session may go on that a version before this process's began."""
-        if self._first_call_s is None:
-            self._first_call_s = at.epoch_s
-        return at.epoch_s < self._first_call_s + SESSION_S
 
 
 class KnownUnits:

@@ -5,6 +5,8 @@ Whatever the configuration says is read from the beliefs that the call started w
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from msgspec import structs
 
 from router.beliefs.beliefs import Beliefs
@@ -29,8 +31,6 @@ from router.decision.held import note_said
 from router.decision.held_to import hints_under
 from router.decision.nonces import Nonces
 from router.decision.paced import with_price
-from router.decision.ruling import Guess
-from router.decision.rulings import ruled
 from router.decision.said import NO_SESSION, CallSession, FirstCall
 from router.decision.sessions import Sessions
 from router.decision.settled_kinds import CallKinds
@@ -102,9 +102,9 @@ class Contexts:
         Raises:
             RequestRejected: a hint that cannot be followed.
         """
-        configuration, app = beliefs.configuration, caller.app
-        declared, classes = request.declared, configuration.classes
-        hints = read_hints(headers, declared, classes, has_user=caller.has_user)
+        configuration, app, holder = beliefs.configuration, caller.app, caller.holder
+        has_user = holder is not None and holder.user is not None
+        hints = read_hints(headers, request.declared, configuration.classes, has_user=has_user)
         look, first, session = look_at(configuration, app, request, hints), None, NO_SESSION
         if hints.session is not None:
             if look is not None:
@@ -112,9 +112,11 @@ class Contexts:
                 first = first_call(
                     configuration, caller, hints, request, look, at, off=off, claims=claims
                 )
-            session = self._known_session(configuration, caller, hints, at, first) or (
-                await self.session_of(configuration, caller, hints, at, first)
-            )
+            secrets, named = self.keeper.secrets.users.of_units, hints.session
+            if hints.is_users:
+                named = _session_in(caller, hints)
+            known = self.sessions.known(configuration, secrets, app, named, at.epoch_s, first)
+            session = known or await self.session_of(configuration, caller, hints, at, first)
             if hints.data_class is not None and noting and not hints.dry_run:
                 # What is refused was said, too.
                 note_said(self.sessions, session, at, data_class=hints.data_class)
@@ -144,24 +146,27 @@ class Contexts:
         if hints.profile:
             require_pinned(hints, request.model, beliefs.configuration.catalog.by_id)
             hints, session = apart_from_traffic(hints), session.as_heard()
-        guess = None if look is None else look.steer if session.is_first else look.suggest
+        makers, marks, app = NOBODY, request.thoughts, caller.app.name
+        if marks:
+            catalog = beliefs.configuration.catalog
+            makers = await self.thoughts.makers_of(app, marks, catalog)
         settle = self._settle
-        context = await settle(beliefs, caller, hints, request, at, session, guess, look, maker)
-        if context is None or maker is not None or not may_keep(context):
+        context = settle(beliefs, caller, hints, request, at, session, look, maker, makers)
+        if context is None or context.unit.is_session or maker is not None:
             return context  # most often
-        kept = await task_kept(self.draws, context)
+        kept = await task_kept(self.draws, context) if may_keep(context) else None
         if kept is None:
             return context
         try:
             said = structs.replace(session.said, task=kept)
             session = structs.replace(session, said=said)
-            other = await settle(beliefs, caller, hints, request, at, session, guess, look, maker)
+            other = settle(beliefs, caller, hints, request, at, session, look, maker, makers)
         except RequestRejected:  # by a rule of that task: it is its own that it goes by
             return context
         forgotten = self.keeper.forgotten.since_ms
         return other if other and await may_go_on(self.draws, other, forgotten) else context
 
-    async def _settle(
+    def _settle(
         self,
         beliefs: Beliefs,
         caller: Caller,
@@ -169,26 +174,19 @@ class Contexts:
         request: CallRequest,
         at: Moment,
         session: CallSession,
-        guess: Guess | None,
         look: PromptLook | None,
         maker: Endpoint | None,
+        makers: Mapping[str, Endpoint],
     ) -> CallContext | None:
         configuration, app, off = beliefs.configuration, caller.app, self.keeper.off
-        ruling = ruled(
-            configuration,
-            caller,
-            hints,
-            request.model,
-            session.said,
-            request.structure,
-            off=off,
-            guess=guess,
+        guess = None if look is None else look.steer if session.is_first else look.suggest
+        ruling, kind = beliefs.derive(CallKinds).settled(
+            beliefs, caller, hints, request, session.said, guess, off
         )
         standing, policy = ruling.standing, ruling.policy
-        kind = beliefs.derive(CallKinds).of(ruling, request.dialect, beliefs)
         if policy.rules.tools:
             require_tools(policy, request.offered)
-        if policy.keeps_nothing:
+        if kind.keeps_nothing:
             request = request.kept_nowhere()
         unit = self._units.of(caller, hints, kind, at)
         seed = unit.key or self.nonces.take()
@@ -205,9 +203,6 @@ class Contexts:
             route = profile_route(standing.strategy, request.model, configuration.catalog)
         if route is None:
             return None
-        marks, makers = request.thoughts, NOBODY
-        if marks:
-            makers = await self.thoughts.makers_of(app.name, marks, configuration.catalog)
         translations = Translations(request, begun_at_s=at.epoch_s, makers=makers)
         eligible = kind.eligible(
             request,
@@ -216,11 +211,13 @@ class Contexts:
             self.sizes,
             at.monotonic_s,
             beliefs,
-            at_s=at.epoch_s,
-            has_credential=bool(caller.credentials),
+            at.epoch_s,
+            bool(caller.credentials),
         )
         spend_tag = tag_of(app, hints) if app.spend_tag is not None else NO_TAG
-        claims = self.claims_of(configuration, caller, hints, spend_tag, at, standing=standing)
+        claims: Claims = ()
+        if configuration.budgets:
+            claims = self.claims_of(configuration, caller, hints, spend_tag, at, standing=standing)
         if claims and not off:
             endpoints = configuration.catalog.endpoints
             eligible = within_budgets(
@@ -335,26 +332,11 @@ class Contexts:
         """
         if hints.session is None:
             return NO_SESSION
-        known = self._known_session(configuration, caller, hints, at, first)
-        if known is not None:
-            return known
         secrets, session = self.keeper.secrets.users.of_units, _session_in(caller, hints)
         now = at.epoch_s
         return await self.sessions.of(
             configuration, secrets, caller.app, session, now=now, first=first
         )
-
-    def _known_session(
-        self,
-        configuration: Configuration,
-        caller: Caller,
-        hints: Hints,
-        at: Moment,
-        first: FirstCall | None,
-    ) -> CallSession | None:
-        """Return the session of a call that declares one, where the store need not be asked."""
-        secrets, session = self.keeper.secrets.users.of_units, _session_in(caller, hints)
-        return self.sessions.known(configuration, secrets, caller.app, session, at.epoch_s, first)
 
     def learn_size(self, endpoint: Endpoint, request: CallRequest, tokens: int) -> None:
         """Take note of what a prompt that was answered was counted as, if it is text alone."""

@@ -33,6 +33,7 @@ from router.decision.planner import Plan
 from router.decision.preview import Foreseen, told_of
 from router.decision.progress import SessionProgress
 from router.decision.shared_draws import DrawEnding, StoredDraw
+from router.endpoints.breaker import NEVER
 from router.endpoints.catalog import Endpoint
 from router.errors import RouterError
 
@@ -100,17 +101,44 @@ class Decider:
             NoCandidates: no endpoint may serve it.
         """
         try:
-            return await self._decide(context)
+            task = context.task.of_session
+            if task is not None:
+                note_said(self.sessions, context.session, context.at, task=task)
+            if context.claims:
+                note_call(context, self.contexts.prices)
+            return self._followed(context) or await self._decide(context)
         except RouterError:
             await self.sessions.take_back(context.session, now=context.at.epoch_s)
             raise
 
+    def _followed(self, context: CallContext) -> Decision | None:
+        """Return the decision of a session that goes on as most do; None: there is more to see."""
+        unit, route = context.unit, context.route
+        if not unit.is_session or unit.key is None or route.law is None:
+            return None
+        if context.review_key is not None and context.choices is None:
+            return None
+        held = self.draws.get(unit.key, now=context.at.epoch_s)
+        endpoint = endpoint_held(context, held, self.keeper.forgotten.since_ms)
+        if held is None or endpoint is None:
+            return None
+        breaker = self.health.breakers[endpoint.digest]
+        if breaker.open_since is not None or breaker.outage_ended_at != NEVER:
+            return None  # a stand-in may serve it
+        if self._endings.of(context, held, endpoint) is not None:
+            return None
+        plan = Plan(
+            route,
+            context.category,
+            context.eligibility,
+            endpoint,
+            held.propensity,
+            held.step,
+            context.beliefs,
+        )
+        return Decision(context, plan, self._nonces.take(), held)
+
     async def _decide(self, context: CallContext) -> Decision:
-        if context.task.of_session is not None:
-            task = context.task.of_session
-            note_said(self.sessions, context.session, context.at, task=task)
-        if context.claims:
-            note_call(context, self.contexts.prices)
         if context.route.law is None:
             return Decision(context, self._plan(context), self._nonces.take())
         if context.review_key is not None and context.choices is None:

@@ -68,7 +68,9 @@ class Draws:
             self._known.drop(key)
             return None
         if renewed_at:
-            until, latest = max(until, now + SESSION_IDLE_S), at_ms / 1000 + SESSION_S
+            idle, latest = now + SESSION_IDLE_S, at_ms / 1000 + SESSION_S
+            if until < idle:
+                until = idle
             if until > latest:
                 until = latest
             if now - renewed_at > RENEW_S:
@@ -76,7 +78,8 @@ class Draws:
                 self._shared.renew(key, until - now)
             raw = _KNOWN.pack(endpoint, propensity, at_ms, version, last, until, renewed_at)
             self._known.put(key, raw)
-        return StoredDraw(endpoint, propensity, at_ms, version, *LAST_BYTE[last])
+        step, ending = LAST_BYTE[last]
+        return StoredDraw(endpoint, propensity, at_ms, version, step, ending)
 
     def began_ms(self, unit: Unit, *, now: float) -> float | None:
         """Return when a unit began, in epoch milliseconds; None: now, as far as is known here."""

@@ -19,6 +19,8 @@ from router.dialects.request import CallRequest, Opening
 from router.policy.hints import Hints
 from router.policy.tasks import FoundBy, Task
 
+_OFF = Classify.OFF
+
 
 class PromptLook:
     """Looks at the prompt of a call once it is of use, and once only."""
@@ -68,6 +70,6 @@ def look_at(
     configuration: Configuration, app: App, request: CallRequest, hints: Hints
 ) -> PromptLook | None:
     """Return what looks at the prompt of a call; None where nothing is to look."""
-    if app.entry.classify is Classify.OFF or not configuration.prompts.tell_apart or hints.profile:
+    if not configuration.prompts.tell_apart or app.entry.classify is _OFF or hints.profile:
         return None
     return PromptLook(configuration, app, request, hints.complexity)

@@ -117,17 +117,18 @@ def endpoint_held(
     Args:
         forgotten: when users were, by keyed hash, in epoch milliseconds of the store's clock.
     """
-    if held is None or held.decided_at_ms < forgotten.get(context.unit.user, 0):
+    if held is None or (forgotten and held.decided_at_ms < forgotten.get(context.unit.user, 0)):
         return None
-    beliefs = context.beliefs
+    beliefs, unit = context.beliefs, context.unit
     endpoint = beliefs.configuration.catalog.by_digest.get(held.endpoint)
     if endpoint is None:
         return None
     groups = context.route.groups
     if groups is not None and endpoint.group not in groups:
         return None  # drawn before its strategy was one that keeps to others
-    if context.is_locked and context.unit.is_session:
-        return endpoint  # nothing inside moves
-    if held.decided_at_ms < beliefs.known[endpoint.index].alarmed_at_ms:
+    alarm = beliefs.known[endpoint.index].alarm
+    if alarm is None or (context.caller.app.entry.locked and unit.is_session):
+        return endpoint  # of a locked app nothing inside moves
+    if held.decided_at_ms < alarm.at_ms:
         return None
     return endpoint

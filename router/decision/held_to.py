@@ -30,7 +30,7 @@ def hints_under(hints: Hints, spent: Claims) -> Hints:
     if all(claim.budget.on_spent is not OnSpent.LOCAL for claim in spent):
         return hints
     held = [hints.held, PolicyRules(zones=frozenset((LOCAL,)))]
-    return structs.replace(hints, held=strictest(held))
+    return structs.replace(hints, held=strictest(held), is_usual=False)
 
 
 def at_cheapest_for(spent: Claims) -> Claims:

@@ -49,6 +49,7 @@ class Ruling(Struct, frozen=True, eq=False):
     usual: AppStanding  # what would stand without hints
     policy: MergedPolicy
     mark: object  # the same of rulings that differ in what a prompt looks like alone
+    by_structure: bool = False  # some rule looked at the structure of the request
 
 
 def work_out(

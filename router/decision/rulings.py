@@ -117,6 +117,7 @@ class Rulings:
         if known is None:
             once = _ReadOnce(read, structure)
             known = work_out(self._configuration, caller, hints, model, session, once, off=off)
+            known = structs.replace(known, by_structure=True)
             self._put(found, told, structure, known)
         return known
 
@@ -146,6 +147,8 @@ class Rulings:
         """
         once = _ReadOnce(read)
         ruling = work_out(self._configuration, caller, hints, model, session, once, off=off)
+        if once.structure is not None:
+            ruling = structs.replace(ruling, by_structure=True)
         if len(model) + len(hints.task or "") + len(hints.complexity or "") > MAX_NAMES:
             return ruling
         found: Ruling | _ByStructure = ruling

@@ -16,18 +16,24 @@ from router.beliefs.kept import ReviewKey
 from router.config.compiled import Configuration
 from router.decision.context import Routing, Routings, with_law_in_force
 from router.decision.limiting import CallSize, within_limits
-from router.decision.ruling import Ruling
-from router.dialects.request import CallRequest
+from router.decision.ruling import Guess, Ruling
+from router.decision.rulings import MAX_NAMES, ruled
+from router.decision.said import SessionSaid
+from router.dialects.request import PLAIN, CallRequest
 from router.endpoints.capabilities import Needs
 from router.endpoints.entries import Dialect
 from router.endpoints.health import Health
 from router.endpoints.token_sizes import TokenSizes
+from router.policy.callers import Caller
 from router.policy.constraints import Demand, Eligibility, Filter
 from router.policy.exploring import may_explore
+from router.policy.hints import Hints
 from router.policy.route import Route
+from router.policy.tasks import FoundBy
 from router.translation.translations import Translations
 
 MAX_KINDS = 4096
+_GENERAL = FoundBy.GENERAL
 MAX_ELIGIBLE = 256
 """Of one kind: needs of calls that some endpoint does not meet, and agreements that ended."""
 
@@ -46,6 +52,41 @@ class CallKinds:
 
     def __init__(self, _: Beliefs) -> None:
         self._known: dict[tuple[object, int], SettledKind] = {}
+        self._usual: dict[tuple[object, ...], tuple[Ruling, SettledKind]] = {}
+
+    def settled(
+        self,
+        beliefs: Beliefs,
+        caller: Caller,
+        hints: Hints,
+        request: CallRequest,
+        said: SessionSaid,
+        guess: Guess | None,
+        off: bool,
+    ) -> tuple[Ruling, SettledKind]:
+        """Return what holds for a call, and its kind.
+
+        Both are found at once of a call that says nothing of what holds for it, and whose
+        structure no rule looks at, or has nothing that rules could look at.
+
+        Raises:
+            RequestRejected: a hint that cannot be followed.
+        """
+        configuration, key = beliefs.configuration, None
+        if hints.is_usual and not off and hints.user not in configuration.users:
+            app, model, dialect = caller.app.name, request.model, request.dialect
+            key = (app, caller.holder, model, said.task, said.level, id(dialect))
+            known = self._usual.get(key)
+            if known is not None and _holds(known[0], configuration, request, guess):
+                return known  # most often
+        read, model = request.structure, request.model
+        ruling = ruled(configuration, caller, hints, model, said, read, off=off, guess=guess)
+        found = ruling, self.of(ruling, request.dialect, beliefs)
+        if key is not None and _is_kept(ruling, configuration, request, guess):
+            if len(self._usual) >= MAX_KINDS:
+                self._usual.clear()
+            self._usual[key] = found
+        return found
 
     def of(self, ruling: Ruling, dialect: Dialect, beliefs: Beliefs) -> SettledKind:
         """Return the kind of a call.
@@ -60,6 +101,27 @@ class CallKinds:
                 self._known.clear()
             found = self._known[key] = SettledKind(beliefs, ruling, dialect)
         return found
+
+
+def _holds(
+    ruling: Ruling, configuration: Configuration, request: CallRequest, guess: Guess | None
+) -> bool:
+    """Return whether what holds for calls that say nothing of it holds for this one as well."""
+    if guess is not None and ruling.task.found_by is _GENERAL:
+        return False
+    if not ruling.by_structure:
+        return True
+    return request.structure(read_system=configuration.reads_system) is PLAIN
+
+
+def _is_kept(
+    ruling: Ruling, configuration: Configuration, request: CallRequest, guess: Guess | None
+) -> bool:
+    """Return whether a ruling may be remembered: no word of a prompt gave it its task."""
+    is_guessed = guess is not None and ruling.task.found_by is FoundBy.CLASSIFIER
+    if is_guessed or len(request.model) > MAX_NAMES:
+        return False
+    return _holds(ruling, configuration, request, guess)
 
 
 class SettledKind:
@@ -79,6 +141,7 @@ class SettledKind:
         "release",
         "routing",
         "task_index",
+        "told",
     )
 
     def __init__(self, beliefs: Beliefs, ruling: Ruling, dialect: Dialect) -> None:
@@ -94,6 +157,7 @@ class SettledKind:
         self.release = f"{task}\x1f{self.routing.release}"
         self.is_part = self.routing.part is not None
         self.draw_key = self.release if self.routing.part is None else self.routing.part
+        self.told = hash((app.digest, self.is_part, self.draw_key))  # to tell its units apart
         self.task_index = beliefs.row(app, task)
         self.category = beliefs.category(app, self.task_index)
         self.may_explore = may_explore(ruling.policy)
@@ -123,7 +187,6 @@ class SettledKind:
         sizes: TokenSizes,
         now: float,
         beliefs: Beliefs,
-        *,
         at_s: float,
         has_credential: bool,
     ) -> Eligibility:
@@ -145,7 +208,8 @@ class SettledKind:
             or translations.have_makers
             or constraints.is_unusual(request.dialect, text_bytes, most, health, sizes, at_s)
         ):
-            key = (needs & constraints.lacking, has_credential, constraints.lapsed(at_s))
+            lapsed = constraints.lapsed(at_s) if constraints.agreed else ()
+            key = (needs & constraints.lacking, has_credential, lapsed)
             known = self._eligible.get(key)
             if known is not None:
                 return known  # most often

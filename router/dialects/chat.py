@@ -37,7 +37,7 @@ from router.endpoints.capabilities import MEDIA_NEEDS, Needs
 from router.endpoints.catalog import Endpoint
 from router.endpoints.entries import Dialect
 from telemetry.wire.chat import read_chat_answer
-from telemetry.wire.thoughts import IN_CHAT, marks_in, message_marks, none_in_chat
+from telemetry.wire.thoughts import IN_CHAT, marks_in, message_marks
 from telemetry.wire.usage import WholeAnswer
 
 IMAGE, SOUND = frozenset({"image_url"}), frozenset({"input_audio"})
@@ -137,8 +137,6 @@ class ChatRequest(NativeRequest):
         return bytes_without(MEDIA, self._read.messages)
 
     def _read_thoughts(self) -> tuple[str, ...]:
-        if none_in_chat(self.body):
-            return ()  # most often
         return marks_in(map(bytes, self._read.messages), IN_CHAT, message_marks)
 
     def without_thoughts(self, marks: Collection[str]) -> ChatRequest:

@@ -259,7 +259,8 @@ class ClientConnection(asyncio.Protocol):
 
     def _begin(self, exchange: ServedExchange, serve: Serve) -> None:
         self._current = exchange
-        exchange.task = self.loop.create_task(self._run(exchange, serve))
+        run = self._run(exchange, serve)  # with a name: to make one up takes as long as the rest
+        exchange.task = asyncio.Task(run, loop=self.loop, name="exchange")
 
     async def _run(self, exchange: ServedExchange, serve: Serve) -> None:
         try:

@@ -250,7 +250,7 @@ class ServedExchange(Exchange):
             lines.append(b"connection: close\r\n")
         head = b"".join((STATUS_LINE[status], *lines))
         n_lines = len(lines) + 1
-        if head.count(b"\n") != n_lines or head.count(b"\r") != n_lines or b"\0" in head:
+        if head.count(b"\n") != n_lines or head.count(b"\r") != n_lines or head.find(b"\0") >= 0:
             raise ValueError("a line break or NUL inside an answer's head")
         return head
 

@@ -119,7 +119,7 @@ class Filter:
         self._any_in_flight = any(e.limits.max_in_flight for e in catalog.endpoints)
         self._translated = frozenset(d for e in catalog.endpoints for d in e.translated)
         self._kept_up = tuple(e for e in catalog.endpoints if e.windows)
-        self._agreed = tuple(e for e in catalog.endpoints if e.terms.agreed_until)
+        self.agreed = tuple(e for e in catalog.endpoints if e.terms.agreed_until)
         self._minute = -1
         self._shut: frozenset[int] = frozenset()  # arms under maintenance in that minute
 
@@ -198,9 +198,9 @@ class Filter:
 
     def lapsed(self, at_s: float) -> tuple[int, ...]:
         """Return the arms whose agreement has ended: they may have another kind of data since."""
-        if not self._agreed:
+        if not self.agreed:
             return ()  # most often
-        return tuple(e.index for e in self._agreed if e.terms.has_lapsed(at_s))
+        return tuple(e.index for e in self.agreed if e.terms.has_lapsed(at_s))
 
     def _untranslated(self, demand: Demand, static: Eligibility) -> dict[int, str]:
         """Return by arm what of a call cannot be said to whom it might be sent.

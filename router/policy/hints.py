@@ -68,6 +68,7 @@ class Hints(Struct, frozen=True):
     profile: bool  # it is one of a profile, not of the app's own traffic
     tags: Any = None  # as the header has them, else as the body has
     held: PolicyRules = NOTHING  # no caller says it: it goes by a budget that is used up
+    is_usual: bool = False  # its caller says whose it is, and nothing of what holds for it
 
     def rules(self) -> PolicyRules:
         """Return what of them only tightens."""
@@ -102,11 +103,11 @@ def read_hints(
     Raises:
         RequestRejected: a hint that could loosen or misapply a hard constraint.
     """
-    hints, (names, is_usual) = declared.hints, _ours_of(tuple(headers))
-    ours = {short: _text(headers[name]) for name, short in names}
-    if is_usual and hints is NO_HINTS:
-        return _usual(ours, headers, declared, has_user=has_user)
-    if not is_usual:
+    hints, names = declared.hints, _ours_of(tuple(headers))
+    if names.are_usual and hints is NO_HINTS:
+        return _usual(names, headers, declared, has_user=has_user)
+    ours = {short: _text(headers[name]) for name, short in names.all}
+    if not names.are_usual:
         _require_hints(ours)
     said = ours.get
     user = said(b"user") or hints.user or declared.user
@@ -140,21 +141,24 @@ def read_hints(
     )
 
 
-def _usual(
-    said: Mapping[bytes, str | None], headers: Headers, declared: Declared, *, has_user: bool
-) -> Hints:
+def _usual(names: _Ours, headers: Headers, declared: Declared, *, has_user: bool) -> Hints:
     """Return the hints of a call that says nothing but whose it is, and of which session.
 
     Most calls do, and each comes by here: they are given in the order of `Hints`.
     """
-    user, prompt, reference = said.get(b"user") or declared.user, said.get(b"prompt"), None
-    session = said.get(b"episode-id") or said.get(b"session-id")
+    user, reference = declared.user, declared.reference
+    prompt = tags = session = None
     is_users = is_agents = False
+    if names.session is not None:
+        session = _text(headers[names.session])
+    if names.others:
+        said = {short: _text(headers[name]) for name, short in names.others}.get
+        user, reference = said(b"user") or user, said(b"ref") or reference
+        prompt, tags, session = said(b"prompt"), said(b"tags"), said(b"episode-id") or session
     if session:
         session = session_id_of(session) or None
     else:
         session, is_users, is_agents = _session(None, headers, declared, user, has_user=has_user)
-    reference = said.get(b"ref") or declared.reference
     return Hints(
         None,
         None,
@@ -172,7 +176,9 @@ def _usual(
         None,
         False,
         False,
-        said.get(b"tags"),
+        tags,
+        NOTHING,
+        True,
     )
 
 
@@ -211,14 +217,25 @@ def _require_hints(ours: Mapping[bytes, str | None]) -> None:
         _require_said(ours)
 
 
-@lru_cache(N_CLIENTS)
-def _ours_of(names: tuple[bytes, ...]) -> tuple[tuple[tuple[bytes, bytes], ...], bool]:
-    """Return our own headers among those of a call, without `x-router-` as well.
+class _Ours(Struct, frozen=True):
+    """The names of our own headers among those of a call, without `x-router-` as well."""
 
-    And whether none of them says what holds for it.
-    """
-    ours = tuple((name, name[N:]) for name in names if name.startswith(OURS))
-    return ours, OF_ONE_CALL.issuperset(short for _, short in ours)
+    all: tuple[tuple[bytes, bytes], ...]
+    are_usual: bool  # none of them says what holds for the call
+    session: bytes | None  # that of its session id
+    others: tuple[tuple[bytes, bytes], ...]  # neither that nor the key
+
+
+@lru_cache(N_CLIENTS)
+def _ours_of(names: tuple[bytes, ...]) -> _Ours:
+    ours = {name[N:]: name for name in names if name.startswith(OURS)}
+    others = tuple((ours[one], one) for one in ours if one not in (b"session-id", b"key"))
+    return _Ours(
+        tuple((name, short) for short, name in ours.items()),
+        OF_ONE_CALL.issuperset(ours),
+        ours.get(b"session-id"),
+        others,
+    )
 
 
 def _text(value: bytes) -> str | None:
@@ -256,7 +273,8 @@ def short_name(name: str) -> str:
 
 def session_id_of(said: str) -> str:
     """Return a session's or episode's id as we use it, the same at every door; empty of blanks."""
-    return short_name(id_in_cell(said.strip()))
+    id_ = id_in_cell(said.strip())
+    return id_ if len(id_) <= MAX_HINT else short_name(id_)
 
 
 def _short(value: str | None) -> str | None:

@@ -32,6 +32,7 @@ class Translations:
         "_request",
         "_thoughts",
         "_written",
+        "have_makers",
     )
 
     def __init__(
@@ -48,6 +49,7 @@ class Translations:
             makers: by mark: who made the thoughts that it carries, as far as that is known.
         """
         self._makers = makers
+        self.have_makers = bool(makers)  # it carries thoughts of which it is known who made them
         self._thoughts: CarriedThoughts | None = None  # nobody asked for them yet
         self._dialect = request.dialect
         self._request: CallRequest | None = request
@@ -55,11 +57,6 @@ class Translations:
         self._prompt: Prompt | None = None
         self._written: dict[Way, Written | Untranslatable] = {}
         self._left_out: dict[Way, list[str]] = {}
-
-    @property
-    def have_makers(self) -> bool:
-        """Whether it carries thoughts of which it is known who made them."""
-        return bool(self._makers)
 
     @property
     def thoughts(self) -> CarriedThoughts:
