@@ -87,12 +87,12 @@ def cut(
     """Return frames of `data` by shard; `bases` advances to the next record of each."""
     size = size_of(version)
     records = np.frombuffer(data, dtype=f"V{size}", count=len(data) // size)
-    shards = np.frombuffer(data, dtype=np.uint8)[SHARD_OFFSET::size]
+    shards = np.frombuffer(data, dtype=np.uint8)[SHARD_OFFSET::size][: len(records)]
     out = []
-    for shard in np.unique(shards[: len(records)]).tolist():
+    for shard in sorted(set(shards.tobytes())):
         if shard >= len(bases):
             continue
-        mine = records[shards[: len(records)] == shard]
+        mine = records.compress(shards == shard)
         for start in range(0, len(mine), MAX_RECORDS):
             part = mine[start : start + MAX_RECORDS]
             out.append(Frame(producer, shard, bases[shard], part.tobytes(), version))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from bandit import special
+from telemetry.store import Address
 
 SERVE = """
 import sys
@@ -159,3 +160,34 @@ print(subprocess.check_output(child, env=lasting_environment(), text=True))
     )
 
     assert done.strip() == level
+
+
+def test_to_fold_loads_no_part_of_numpy_that_is_hardly_ever_needed(address: Address) -> None:
+    """`numpy.ma`, which `unique` asks for, takes 15 ms of the first round."""
+    code = f"""
+import sys
+from telemetry import events, frames
+from telemetry.events import Flag, Result
+from telemetry.store import Address, connect, prepare
+from telemetry.tokens import Token
+from workers.folding.lease import Lease
+from workers.folding.shard import Shard
+
+prepare(client := connect(Address({address.url!r})), shards=1)
+(lease := Lease(client, 0)).take()
+(shard := Shard(client, 0)).load()
+token = Token(1, 0, 4, bytes(16), 1790000000000, 2, 3, 4, 5, 6, 7, 8, 0.5, 0, 0).pack()
+outcome = events.outcome(
+    token, result=Result.OK, attempt=1, status=200, flags=Flag.FINAL, response=bytes(range(16))
+)
+(frame,) = frames.cut(outcome, bytes(range(16)), [0])
+entry = (b"1790000000000-0", {{b"f": frames.pack(frame)}})
+assert shard.fold([entry], token=lease.token) == 1
+print("numpy.ma" in sys.modules)
+"""
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+
+    assert done.stdout == "False\n"

@@ -13,7 +13,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from telemetry.processes import end_with_parent, sparing
+from telemetry.processes import calm_collector, end_with_parent, sparing
 
 with sparing():  # before anything else imports them
     import redis  # noqa: F401
@@ -90,6 +90,7 @@ def _ask_to_stop(stop: threading.Event, line: socket.socket | None) -> None:
 def _learn(options: argparse.Namespace, address: Address, stop: threading.Event) -> None:
     from workers.folding.learner import Learner
 
+    calm_collector()
     journals, hours = options.state_dir / "journal", options.young_hours
     max_mb = max_mb_of(options.max_mb, is_private=address.private is not None)
     Learner(address, options.shards, journals, stop, young_hours=hours, max_mb=max_mb).run()

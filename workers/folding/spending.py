@@ -73,7 +73,8 @@ class Spent:
                     continue
                 wanted = self.names[table][own]
                 if table in NAMED:
-                    wanted = wanted + pieces(_others_of(np.unique(rows.keys["app"][own])))
+                    apps = sorted(set(rows.keys["app"][own].tolist()))
+                    wanted = wanted + pieces(_others_of(np.array(apps, dtype=np.uint64)))
                 out[table, span] = list(dict.fromkeys(wanted))
         if self.forgotten:
             gone = [*self.forgotten, *map(_others_beside, self.forgotten)]

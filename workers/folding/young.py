@@ -210,7 +210,7 @@ class YoungRows:
         digests = named.digests.view(np.uint8).reshape(len(named.digests), -1)[:, -DIGEST_BYTES:]
         for has_user, packed in decisions.columns():
             of_these = (decisions.users[named.places] > 0) == has_user
-            for span in np.unique(named.spans[of_these]).tolist():
+            for span in sorted(set(named.spans[of_these].tolist())):
                 mine = np.flatnonzero(of_these & (named.spans == span))
                 is_new = self._written.are_new(REFERENCES, span, digests[mine])
                 for how, own in ((young.PUT_OVER, mine[is_new]), (young.PUT_BEHIND, mine[~is_new])):
