@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -50,14 +51,31 @@ SOUGHT_AGAIN_MS = 600_000
 class Round:
     """What one look at a shard's feedback found; it takes effect together."""
 
-    commit: Commit
+    shard: Shard
+    token: int  # of its lease
+    events: list[bytes]  # that are due
     now_ms: int
     has_archive: bool  # what is old may lie there
+    commit: Commit
+    waiting: dict[bytes, WaitingFeedback] = field(default_factory=dict)  # by event
+    chosen: dict[bytes, Resolution] = field(default_factory=dict)
+    ready: list[WaitingFeedback] = field(default_factory=list)  # may be looked for
     sought: dict[bytes, bytes] = field(default_factory=dict)  # event -> what the archive said
     sending: list[tuple[WaitingFeedback, Resolution]] = field(default_factory=list)
     again: dict[bytes, int] = field(default_factory=dict)  # event -> when to look again
     n_changes: int = 0
     n_tokens: int = 0
+
+    @property
+    def old(self) -> dict[bytes, Resolution]:
+        """What was sent so long ago that it goes."""
+        both = self.chosen.items()
+        return {e: c for e, c in both if c.sent_ms and self.now_ms >= c.forgotten_at_ms}
+
+    @property
+    def digests(self) -> list[bytes]:
+        """The references that must be looked up: of `ready`, then of `old`."""
+        return [one.reference for part in (self.ready, self.old.values()) for one in part]
 
 
 @dataclass(slots=True)
@@ -96,76 +114,67 @@ class References:
             due, half = keys.due(shard.number), MAX_ROUND // 2
             pipeline.zrevrangebyscore(due, now_ms, "-inf", start=0, num=half)
             pipeline.zrangebyscore(due, "-inf", now_ms, start=0, num=half)
-        found = pipeline.execute()
+        for number in range(self.n_shards):
+            pipeline.hexists(keys.meta(number), "archived")
+        replies = pipeline.execute()
+        found, archived = replies[: -self.n_shards], replies[-self.n_shards :]
         self.n_waiting = sum(found[::3])
-        rounds = [list(dict.fromkeys(a + b)) for a, b in zip(found[1::3], found[2::3], strict=True)]
-        if any(rounds):
-            self.settling.look(client, now_ms)  # before references are read
-        has_archive = any(rounds) and self._has_archive(client)
-        lost = []
-        for (shard, token), events in zip(owned, rounds, strict=True):
-            try:
-                if events:
-                    found = Round(Commit(keys.meta(shard.number)), now_ms, has_archive)
-                    self._resolve(client, shard, token, events, found)
-            except NotOwner:
-                lost.append(shard.number)
+        parts = zip(found[1::3], found[2::3], strict=True)
+        # Once anything was archived, what is old is not in the store.
+        rounds = [
+            Round(shard, token, events, now_ms, any(archived), Commit(keys.meta(shard.number)))
+            for (shard, token), (newest, oldest) in zip(owned, parts, strict=True)
+            if (events := list(dict.fromkeys(newest + oldest)))
+        ]
+        lost = self._resolve_all(client, rounds, now_ms) if rounds else []
         self.is_unsettled = bool(self._since)
         return lost
 
-    def _has_archive(self, client: Client) -> bool:
-        """Return whether anything was ever archived: then what is old is not in the store."""
-        pipeline = client.pipeline(transaction=False)
-        for shard in range(self.n_shards):
-            pipeline.hexists(keys.meta(shard), "archived")
-        return any(pipeline.execute())
+    def _resolve_all(self, client: Client, rounds: list[Round], now_ms: int) -> list[int]:
+        """Resolve what is due in shards; return those that turned out to be another's.
 
-    def _resolve(
-        self, client: Client, shard: Shard, token: int, events: list[bytes], found: Round
-    ) -> None:
-        number, now_ms = shard.number, found.now_ms
-        waiting, chosen = self._read(client, number, events, found)
-        fresh = [one for event, one in waiting.items() if event not in chosen]
-        ready = [one for one in fresh if self._may_be_found(one, found)]
-        old = {e: c for e, c in chosen.items() if c.sent_ms and now_ms >= c.forgotten_at_ms}
-        digests = [w.reference for w in ready] + [c.reference for c in old.values()]
-        tokens = iter(look_up(client, digests, n_shards=self.n_shards, now_ms=now_ms))
-        for one in ready:
-            self._find(one, next(tokens), number, found)
+        What they hold is read at once, and looked up at once.
+        """
+        self.settling.look(client, now_ms)  # before references are read
+        _read(client, rounds)
+        for found in rounds:
+            fresh = [one for event, one in found.waiting.items() if event not in found.chosen]
+            found.ready = [one for one in fresh if self._may_be_found(one, found)]
+        digests = [found.digests for found in rounds]
+        tokens = iter(look_up(client, list(chain(*digests)), n_shards=self.n_shards, now_ms=now_ms))
+        lost = []
+        for found, own in zip(rounds, digests, strict=True):
+            try:
+                self._resolve(client, found, list(islice(tokens, len(own))))
+            except NotOwner:
+                lost.append(found.shard.number)
+        return lost
+
+    def _resolve(self, client: Client, found: Round, tokens: list[list[bytes]]) -> None:
+        """Have what is due in a shard take effect.
+
+        Args:
+            tokens: of the decisions that `found.digests` mean, each.
+        """
+        number, old, meant = found.shard.number, found.old, iter(tokens)
+        for one in found.ready:
+            self._find(one, next(meant), number, found)
         for event, resolution in old.items():
-            _forget(found, number, event, resolution.n_late(next(tokens)))
-        for event in {*events} - {*waiting, *chosen}:
+            _forget(found, number, event, resolution.n_late(next(meant)))
+        for event in {*found.events} - {*found.waiting, *found.chosen}:
             _add(found, "HDEL", keys.held(number), event)  # where it cannot be read
             _add(found, "ZREM", keys.due(number), event)
-        for event, resolution in chosen.items():
+        for event, resolution in found.chosen.items():
             self._asked.pop(event, None)
             if resolution.sent_ms and event not in old:
-                if event in waiting:  # it was told again
+                if event in found.waiting:  # it was told again
                     _add(found, "HDEL", keys.held(number), event)
                 found.again[event] = resolution.forgotten_at_ms
-            elif not resolution.sent_ms and event in waiting:
-                found.sending.append((waiting[event], resolution))  # a crash came between
+            elif not resolution.sent_ms and event in found.waiting:
+                found.sending.append((found.waiting[event], resolution))  # a crash came between
             elif not resolution.sent_ms:
                 _forget(found, number, event, 0)  # an earlier version dealt with it
-        self._take_effect(client, shard, token, found)
-
-    def _read(
-        self, client: Client, number: int, events: list[bytes], found: Round
-    ) -> tuple[dict[bytes, WaitingFeedback], dict[bytes, Resolution]]:
-        pipeline = client.pipeline(transaction=False)
-        pipeline.hmget(keys.held(number), events)
-        pipeline.hmget(keys.chosen(number), events)
-        pipeline.hmget(keys.sought(number), events)
-        raws, resolutions, sought = pipeline.execute()
-        both = zip(events, sought, strict=True)
-        found.sought = {event: said for event, said in both if said is not None}
-        waiting = {}
-        for event, raw in zip(events, raws, strict=True):
-            record = record_of(raw or b"")
-            if record is not None:
-                waiting[event] = WaitingFeedback(event, record, raw)
-        chosen = {e: Resolution.parse(c) for e, c in zip(events, resolutions, strict=True) if c}
-        return waiting, chosen
+        self._take_effect(client, found)
 
     def _may_be_found(self, waiting: WaitingFeedback, found: Round) -> bool:
         """Return whether it is settled what had been decided when it was received."""
@@ -229,9 +238,9 @@ class References:
         del self._asked[event], found.again[event]
         return True
 
-    def _take_effect(self, client: Client, shard: Shard, token: int, found: Round) -> None:
+    def _take_effect(self, client: Client, found: Round) -> None:
         """Write down what was found, send it, and note that it was sent."""
-        number = shard.number
+        shard, token, number = found.shard, found.token, found.shard.number
         if found.again:
             client.zadd(keys.due(number), found.again, xx=True)
         if found.n_changes:
@@ -255,6 +264,26 @@ class References:
             commit.add("ZADD", keys.due(number), sent.forgotten_at_ms, waiting.event)
         commit.add("HINCRBY", keys.meta(number), "n_resolved", len(found.sending))
         shard.amend(commit, token=token)
+
+
+def _read(client: Client, rounds: list[Round]) -> None:
+    """Read what waits and what was chosen of what is due."""
+    pipeline = client.pipeline(transaction=False)
+    for found in rounds:
+        for key in (keys.held, keys.chosen, keys.sought):
+            pipeline.hmget(key(found.shard.number), found.events)
+    replies = iter(pipeline.execute())
+    for found, raws, resolutions, sought in zip(rounds, *[replies] * 3, strict=True):
+        events = found.events
+        both = zip(events, sought, strict=True)
+        found.sought = {event: said for event, said in both if said is not None}
+        for event, raw in zip(events, raws, strict=True):
+            record = None if raw is None else record_of(raw)
+            if record is not None:
+                found.waiting[event] = WaitingFeedback(event, record, raw)
+        found.chosen = {
+            e: Resolution.parse(c) for e, c in zip(events, resolutions, strict=True) if c
+        }
 
 
 def take_up(client: Client, shard: int) -> None:
