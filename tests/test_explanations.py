@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import random
 import resource
 import sqlite3
@@ -28,6 +29,8 @@ from router.errors import RequestRejected
 from router.explain.desk import ExplainDesk
 from router.explain.files import DecisionFiles
 from router.explain.kept import find
+from router.explain.parts import MAX_REMEMBERED, PartPacking, packed_numbers
+from router.explain.parts import unpacked as unpacked_part
 from router.explain.rows import DecisionRow, PackedRows
 from router.explain.sentence import finish
 from telemetry.store import Address
@@ -136,7 +139,7 @@ def test_nothing_of_prompts_users_or_sessions_is_kept(sidecar: Sidecar) -> None:
 
     assert packed
     rows = repr([PackedRows(each).rows() for each in packed]).encode()
-    unpacked = rows + b"".join(map(zlib.decompress, texts))
+    unpacked = rows + b"".join(json.dumps(unpacked_part(text)).encode() for text in texts)
     assert b'"drawn"' in unpacked
     assert CANARY.encode() not in kept + unpacked
 
@@ -300,6 +303,50 @@ def test_what_earlier_versions_kept_is_still_explained(
 
 
 @pytest.mark.slow
+def test_numbers_read_as_they_did_when_they_were_kept_as_text() -> None:
+    rng = random.Random(3)
+    columns = {"quality": [rng.random() for _ in range(20)], "utility": [-math.inf, -0.0, 1e-300]}
+    draw = {"law": {"incumbent": None, "floor": 0.02}, "arms": [0, 7], "columns": columns}
+
+    as_text, as_numbers = PartPacking().of(draw), packed_numbers(draw)
+
+    assert unpacked_part(as_numbers[1]) == unpacked_part(as_text[1])
+    assert unpacked_part(as_numbers[1])["columns"]["quality"] == columns["quality"]
+    assert unpacked_part(as_numbers[1])["columns"]["utility"][0] is None
+    assert packed_numbers(draw | {"arms": [0, 8]})[0] != as_numbers[0]
+
+
+@pytest.mark.parametrize("body", [b"", b"\x01", b"\x01\xc1", b"x", zlib.compress(b"{")])
+def test_a_damaged_part_is_told_as_one(body: bytes) -> None:
+    with pytest.raises(ValueError, match="damaged"):
+        unpacked_part(body)
+
+
+def test_a_text_that_differs_is_another_part_however_many_are_remembered() -> None:
+    packing = PartPacking()
+
+    parts = [packing.of({"reason": str(n)}) for n in range(MAX_REMEMBERED + 9)]
+
+    assert packing.of({"reason": "3"}) == parts[3]
+    assert len({digest for digest, _ in parts}) == len(parts)
+    assert [unpacked_part(body) for _, body in parts[-2:]] == [
+        {"reason": str(n)} for n in (MAX_REMEMBERED + 7, MAX_REMEMBERED + 8)
+    ]
+
+
+def test_many_decisions_do_not_gather_for_long(
+    sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Patched: at the real bound it would take more calls than a test should make.
+    monkeypatch.setattr("router.explain.log.EVERY_S", 600.0)
+    monkeypatch.setattr("router.explain.log.MOST_GATHERED", 5)
+    sidecar.until(lambda: not sidecar.app.decisions._queue)
+    for n in range(10):
+        sidecar.chat("auto", text=str(n))
+
+    sidecar.until(lambda: sidecar.app.decisions.n_written >= 5)
+
+
 def test_a_full_bound_costs_the_oldest_decisions_and_never_the_newest(tmp_path: Path) -> None:
     files = DecisionFiles(tmp_path, days=30, max_bytes=2 << 20)
     now_ms = int(time.time() * 1000)

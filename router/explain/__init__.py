@@ -1,6 +1,7 @@
 """Why a decision fell as it did, later.
 
 - `rows`: what is kept of one decision alone, packed
+- `parts`: what many of them share, packed
 - `explanation`: the numbers that it was made from
 - `kept`: how a decision is found again, wherever it is kept
 - `earlier`: what earlier versions kept

@@ -45,7 +45,7 @@ WHOLE_CHARACTERS = TOKEN_SIZE * 4 // 3
 BITS_A_CHARACTER, BITS_A_DIGIT = 6, 4
 LEAST_CHARACTERS = len(PREFIX) + -(-(NONCE_AT + 1) * 8 // BITS_A_CHARACTER)
 """Of an id of a decision: with less all of a shard and key begin alike, or nearly so."""
-WRITTEN_S = 1.0
+WRITTEN_S = 2.0
 """After so long a router has written a decision down where the others find it."""
 AGAIN_S = 0.1
 Failures = (*StoreErrors, sqlite3.Error, ValueError, KeyError)

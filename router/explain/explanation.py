@@ -9,12 +9,9 @@ No prompt, no answer, no user and no session is named: nothing that the token do
 
 from __future__ import annotations
 
-import zlib
-from hashlib import blake2b
 from itertools import islice
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,29 +25,10 @@ from router.decision.planner import limits_of
 from router.decision.reasons import reason_of
 from router.decision.ways import way_of
 from router.endpoints.catalog import Endpoint
-from router.explain.rows import (
-    DIGEST_BYTES,
-    NONCE_BYTES,
-    SESSION_BYTES,
-    UNIT_BYTES,
-    DecisionRow,
-)
+from router.explain.rows import NONCE_BYTES, SESSION_BYTES, UNIT_BYTES, DecisionRow
 
-Part = tuple[bytes, bytes]
-"""Digest of the text, and the text, compressed."""
 MOST_NEXT = 8
 """Fallbacks that are named; no call has more attempts."""
-
-
-def text_of(value: Any) -> bytes:
-    """Return JSON, with every digit that a number has."""
-    return msgspec.json.encode(value)
-
-
-def packed(value: Any) -> Part:
-    """Return a part as it is kept; equal numbers have one digest."""
-    text = text_of(value)
-    return blake2b(text, digest_size=DIGEST_BYTES).digest(), zlib.compress(text)
 
 
 def row_of(

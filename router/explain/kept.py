@@ -6,16 +6,15 @@ likeliest first; what is looked for, and how much of it, is said here once for b
 
 from __future__ import annotations
 
-import json
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Protocol
 
+from router.explain.parts import unpacked
 from router.explain.rows import NONCE_BYTES, UNIT_BYTES, DecisionRow, PackedRows
 
 Parts = Callable[[Iterable[bytes]], Mapping[bytes, bytes]]
-"""Compressed texts by digest, of those that are kept beside a batch."""
+"""Bodies by digest, of those that are kept beside a batch."""
 SHORT_CHARACTERS = 10
 """Of a decision's id as it is shown short: among a million another has them once in a million."""
 MOST_MATCHES = 20
@@ -108,11 +107,7 @@ class PackedBatch:
         Raises:
             ValueError: it is damaged, or is not kept.
         """
-        text = self._parts([digest]).get(digest)
-        try:
-            return json.loads(zlib.decompress(text or b""))
-        except (zlib.error, ValueError) as error:
-            raise ValueError("a part of a decision is damaged") from error
+        return unpacked(self._parts([digest]).get(digest, b""))
 
 
 def _whole(row: DecisionRow, frame: dict[str, Any], read: Callable[[bytes], Any]) -> dict[str, Any]:

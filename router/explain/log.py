@@ -1,10 +1,10 @@
 """Decisions with their numbers, kept for `explain_days`.
 
-A call only appends to a bounded queue. A thread takes them out a few times a second, packs them,
-so that none holds posteriors in memory any longer, and writes them to files and to the store; what
-cannot be written waits for the next time, up to a bound in bytes. Whatever fails here is counted
-and said once, and never touches a call. Killed at any moment, a sidecar loses what was not yet
-written.
+A call only appends to a bounded queue. A thread takes them out once a second, or once there are
+many, packs them, so that none holds posteriors in memory any longer, and writes them to files and
+to the store; what cannot be written waits for the next time, up to a bound in bytes. Whatever fails
+here is counted and said once, and never touches a call. Killed at any moment, a sidecar loses what
+was not yet written.
 """
 
 from __future__ import annotations
@@ -26,16 +26,19 @@ from router.decision.kinds import DecisionKind, kind_of
 from router.endpoints.catalog import Endpoint
 from router.explain import explanation
 from router.explain.files import BUSY_S, DecisionFiles
+from router.explain.parts import Part, PartPacking, packed_numbers
 from router.explain.rows import NONCE_BYTES, DecisionRow
 from router.explain.shared import SharedDecisions
 from router.policy.telling import told
 from telemetry.pacer import Bell
 
 log = structlog.get_logger()
-EVERY_S = 0.25
-"""How long decisions gather into one row."""
+EVERY_S = 1.0
+"""How long decisions gather into one row; whoever asks here for one is not kept waiting."""
+MOST_GATHERED = 512
+"""More do not wait so long: each holds its request's context."""
 MAX_QUEUED = 8192
-"""Two seconds of more calls than one process serves; each holds its request's context."""
+"""Two seconds of more calls than one process serves."""
 MAX_WAITING_BYTES = 16 << 20
 """Some minutes of calls, where the disk is full or another holds the file."""
 PRUNE_EVERY_S = 3600.0
@@ -43,6 +46,8 @@ ROW_BYTES = 200
 """Of a decision that waits, beside its parts."""
 MAX_REMEMBERED = 4096
 """Sorts of calls of which what they share is remembered, under the same beliefs."""
+MAX_POLICIES = 256
+"""Merged policies of which the part is remembered, under the same configuration."""
 RETRY_S = 1.0
 """What the store did not take is tried again after so long, while no calls come."""
 
@@ -50,7 +55,7 @@ RETRY_S = 1.0
 class _Kept(NamedTuple):
     """What is kept of decisions of one kind beside their rows: the frame first, then its parts."""
 
-    parts: tuple[explanation.Part, ...]
+    parts: tuple[Part, ...]
     digests: tuple[bytes, ...]
     draw: bytes  # digest of the draw's; empty where it has none of its own
 
@@ -80,18 +85,20 @@ class DecisionLog:
         self._keeps = days > 0
         self._queue: deque[tuple[Decision, Endpoint | None, DecisionKind | None]] = deque()
         self._waiting: list[DecisionRow] = []
-        self._parts: dict[bytes, bytes] = {}  # of those: digest -> text, compressed
+        self._parts: dict[bytes, bytes] = {}  # of those: digest -> body
         self._waiting_bytes = 0
         self._beliefs: Beliefs | None = None
-        self._draws: dict[tuple[object, ...], explanation.Part | None] = {}
-        self._policies: dict[int, tuple[MergedPolicy, explanation.Part]] = {}
+        self._packing = PartPacking()
+        self._draws: dict[tuple[object, ...], Part | None] = {}
+        self._policies: dict[int, tuple[MergedPolicy, Part]] = {}
         self._next: dict[tuple[object, ...], list[str]] = {}
-        self._listed: explanation.Part = (b"", b"")  # of the configuration
+        self._listed: Part = (b"", b"")  # of the configuration
         self._ok = True
         self._pruned_at = float("-inf")  # monotonic seconds
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._bell = Bell()
+        self._many = Bell()
         self._thread = threading.Thread(target=self._run, name="decisions", daemon=True)
 
     @property
@@ -113,6 +120,7 @@ class DecisionLog:
         """Write what is queued, and end; what cannot be written now is dropped."""
         self._stop.set()
         self._bell.ring()
+        self._many.ring()
         if self._thread.is_alive():
             self._thread.join(2 * BUSY_S + 1)
 
@@ -135,6 +143,8 @@ class DecisionLog:
             return
         self._queue.append((decision, answered, kind))
         self._bell.ring()
+        if len(self._queue) >= MOST_GATHERED:
+            self._many.ring()
 
     def flush(self) -> None:
         """Write what is queued, and what could not be written before."""
@@ -164,7 +174,8 @@ class DecisionLog:
             is_soon = self.n_waiting or self.files.is_open
             self._bell.wait(RETRY_S if is_soon else PRUNE_EVERY_S)
             self._bell.reset()
-            self._stop.wait(EVERY_S)  # decisions gather
+            self._many.wait(EVERY_S)  # decisions gather
+            self._many.reset()
             self._flush_all()
             if self._waiting:
                 self._bell.ring()  # what could not be written is tried again
@@ -206,7 +217,7 @@ class DecisionLog:
         self, decision: Decision, answered: Endpoint | None, kind: DecisionKind | None
     ) -> DecisionRow:
         if answered is not None:
-            frame = self._keep(explanation.packed(explanation.of_answer(answered)))
+            frame = self._keep(self._packing.of(explanation.of_answer(answered)))
             nonce, made_ms = decision.nonce[:NONCE_BYTES], decision.decided_at_ms
             return DecisionRow(
                 nonce,
@@ -239,26 +250,28 @@ class DecisionLog:
         self._follow(decision.context.beliefs)
         more = {"configuration": self._listed, "policy": self._policy(decision)}
         if excluded := explanation.of_exclusions(decision):
-            more["exclusions"] = explanation.packed(excluded)
+            more["exclusions"] = self._packing.of(excluded)
         if ended := explanation.of_ended(decision):
-            more["ended"] = explanation.packed(ended)
+            more["ended"] = self._packing.of(ended)
         drawn = self._draw(decision)
         told = {name: part[0].hex() for name, part in more.items()}
         said = explanation.of_frame(decision, then=self._then(decision), more=told)
-        frame = explanation.packed(said)
+        frame = self._packing.of(said)
         parts = (frame, *([drawn] if drawn is not None else ()), *more.values())
         digests = tuple(part[0] for part in parts)
         return _Kept(parts, digests, drawn[0] if drawn is not None else b"")
 
-    def _policy(self, decision: Decision) -> explanation.Part:
+    def _policy(self, decision: Decision) -> Part:
         """Return the part of the merged policy; worked out once for all calls that share it."""
         policy = decision.context.policy
         known = self._policies.get(id(policy))
         if known is None or known[0] is not policy:
-            known = self._policies[id(policy)] = policy, explanation.packed(told(policy))
+            if len(self._policies) >= MAX_POLICIES:
+                self._policies.clear()
+            known = self._policies[id(policy)] = policy, self._packing.of(told(policy))
         return known[1]
 
-    def _keep(self, part: explanation.Part) -> bytes:
+    def _keep(self, part: Part) -> bytes:
         """Return the digest of a part, which is written with the decisions that wait."""
         if part[0] not in self._parts:
             self._parts[part[0]] = part[1]
@@ -268,23 +281,22 @@ class DecisionLog:
     def _follow(self, beliefs: Beliefs) -> None:
         """Forget what was worked out for other beliefs."""
         before = self._beliefs
-        most = max(len(self._next), len(self._policies))
-        if before is beliefs and most < MAX_REMEMBERED:
-            return
         if before is None or before.configuration is not beliefs.configuration:
             listed = explanation.of_configuration(beliefs.configuration)
-            self._listed = explanation.packed(listed)
+            self._listed = self._packing.of(listed)
+            self._policies.clear()
+        if before is beliefs and len(self._next) < MAX_REMEMBERED:
+            return
         self._beliefs = beliefs
         self._draws.clear()
         self._next.clear()
-        self._policies.clear()
 
-    def _draw(self, decision: Decision) -> explanation.Part | None:
+    def _draw(self, decision: Decision) -> Part | None:
         """Return the part of the draw; worked out once for all calls that share it."""
         key = explanation.drawing_key(decision)
         if key not in self._draws:
             found = explanation.of_draw(decision)
-            self._draws[key] = explanation.packed(found) if found is not None else None
+            self._draws[key] = packed_numbers(found) if found is not None else None
         return self._draws[key]
 
     def _then(self, decision: Decision) -> list[str]:

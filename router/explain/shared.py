@@ -29,7 +29,7 @@ MAX_WAITING_BYTES = 8 << 20
 REST_S = 2.0
 """After a store did not answer it is left alone for so long."""
 LEAST_KEPT_S = 60
-LATE_MS = 2000
+LATE_MS = 3000
 """A decision is written so long after it was made, or its segment is not the likeliest."""
 
 
