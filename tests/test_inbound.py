@@ -199,6 +199,23 @@ def test_a_request_that_breaks_off_takes_nothing_from_those_before_it(
     assert len(provider.calls) == 2
 
 
+def test_each_target_of_a_connection_is_read_by_itself(sidecar: Sidecar) -> None:
+    """The one before is known: one that begins like it, or comes again, is still its own."""
+    alive, ready = {"alive": True}, {"ready", "degraded"}
+    with dial(sidecar) as client:
+
+        def asked(path: str) -> tuple[int, Any]:
+            client.send(request(method="GET", path=path, body=b""))
+            return client.answer()
+
+        for _ in range(2):
+            assert asked("/livez") == asked("/livez") == asked("/livez?a=1") == (200, alive)
+            assert asked("/readyz")[1].keys() == ready
+            assert asked("/readyz?verbose")[1].keys() > ready
+            assert asked("/readyz")[1].keys() == ready
+            assert asked("/livez/x")[0] == 404
+
+
 def test_what_is_no_url_is_refused(sidecar: Sidecar) -> None:
     for url in (b"http://a:99999999/", b"*", b"//", b"http://", b"a"):
         with dial(sidecar) as client:

@@ -105,7 +105,10 @@ class Contexts:
         configuration, app, holder = beliefs.configuration, caller.app, caller.holder
         has_user = holder is not None and holder.user is not None
         hints = read_hints(headers, request.declared, configuration.classes, has_user=has_user)
-        look, first, session = look_at(configuration, app, request, hints), None, NO_SESSION
+        look = first = None
+        if configuration.prompts.tell_apart:
+            look = look_at(configuration, app, request, hints)
+        session = NO_SESSION
         if hints.session is not None:
             if look is not None:
                 claims, off = noting and draws and not hints.dry_run, self.keeper.off
@@ -178,7 +181,7 @@ class Contexts:
         maker: Endpoint | None,
         makers: Mapping[str, Endpoint],
     ) -> CallContext | None:
-        configuration, app, off = beliefs.configuration, caller.app, self.keeper.off
+        configuration, app, off = beliefs.configuration, caller.app, self.keeper.switch.off
         guess = None if look is None else look.steer if session.is_first else look.suggest
         ruling, kind = beliefs.derive(CallKinds).settled(
             beliefs, caller, hints, request, session.said, guess, off

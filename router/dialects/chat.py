@@ -21,7 +21,7 @@ from router.dialects.body import (
 )
 from router.dialects.chat_stream import ChatStream, whole_as_stream
 from router.dialects.offered import ToolsOffered, is_wanted, tools_in
-from router.dialects.request import PLAIN, BodyHints, Declared, Opening, Structure
+from router.dialects.request import PLAIN, BodyHints, Opening, Structure
 from router.dialects.stored import StoredId, StoredKind
 from router.dialects.stream_options import asking_for_usage, leaves_usage_out
 from router.dialects.thoughts import messages_without
@@ -85,7 +85,7 @@ NO_SEARCHES = (None, None, None)
 class ChatRequest(NativeRequest):
     """One request, read as far as anybody looks."""
 
-    __slots__ = ("_read",)
+    __slots__ = ("_read", "declared", "output_limit")
 
     dialect = Dialect.CHAT
     kept: StoredKind | None = None
@@ -95,6 +95,15 @@ class ChatRequest(NativeRequest):
     def __init__(self, body: bytes, read: ChatBody, hints: BodyHints | None) -> None:
         super().__init__(body, read, hints, _needs(read, body))
         self._read = read
+        user = session = None
+        if read.safety_identifier is not None or read.user is not None:
+            user = named(read.safety_identifier) or named(read.user)
+        if read.prompt_cache_key is not None:
+            session = named(read.prompt_cache_key)
+        self.declared = self._declared(user, session)  # what it says of who asks
+        self.output_limit: int | None = None  # the most tokens that the caller wants
+        if read.max_completion_tokens is not None or read.max_tokens is not None:
+            self.output_limit = whole(read.max_completion_tokens) or whole(read.max_tokens)
 
     @property
     def repeatable(self) -> bool:
@@ -110,24 +119,6 @@ class ChatRequest(NativeRequest):
     def n_answers(self) -> int:
         """How many answers the caller wants, each of up to `output_limit` tokens."""
         return whole(self._read.n) or 1
-
-    @property
-    def output_limit(self) -> int | None:
-        """The most tokens that the caller wants."""
-        read = self._read
-        if read.max_completion_tokens is None and read.max_tokens is None:
-            return None  # most often
-        return whole(read.max_completion_tokens) or whole(read.max_tokens)
-
-    @property
-    def declared(self) -> Declared:
-        """What it says of who asks."""
-        read, user, session = self._read, None, None
-        if read.safety_identifier is not None or read.user is not None:
-            user = named(read.safety_identifier) or named(read.user)
-        if read.prompt_cache_key is not None:
-            session = named(read.prompt_cache_key)
-        return self._declared(user, session)
 
     @property
     def text_bytes(self) -> int:

@@ -55,7 +55,8 @@ class BodyBudget:
 
     def take(self, n: int) -> None:
         """Hold `n` bytes more. Raises as `check` does."""
-        self.check(n)
+        if self.held + n > self.limit:
+            self.check(n)
         self.held += n
 
     def give(self, n: int) -> None:

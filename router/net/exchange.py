@@ -57,7 +57,7 @@ class Exchange(ABC):
         """
         self.method, self.raw_path, self.query = method, raw_path, query
         self.raw_headers = headers
-        self.headers: Mapping[bytes, bytes] = dict(headers)
+        self.headers: Mapping[bytes, bytes] = {name: value for name, value in headers}
         self.path = ""  # as everybody decides by it; until it is known, none
         self.keep_alive = True  # whether the client may send more on its connection
         self.started = False  # the head of the answer has left

@@ -81,6 +81,7 @@ class ClientConnection(asyncio.Protocol):
         self._refused = False
         self._why = ""
         self._url = b""
+        self._plain = b""  # a target that came, and is its path: the next one is the same, mostly
         self._headers: list[tuple[bytes, bytes]] = []
         self._new_parser()
 
@@ -203,11 +204,17 @@ class ClientConnection(asyncio.Protocol):
         version, served = parser.get_http_version(), self._home.serve
         if version not in VERSIONS:
             self._stop_parsing("only HTTP/1.1 is spoken here")
-        self._require_small()
-        headers, self._headers = self._headers, []
+        headers = self._headers
+        if self._n_fed > MAX_HEADER_BYTES or len(headers) > MAX_HEADERS:
+            self._require_small()  # what is short cannot have too many bytes of them
+        self._headers = []
         if self._is_handshake:
             self._is_handshake, served = False, refuse_websocket
-        raw_path, query = _target(self._url)
+        url = raw_path = self._url
+        query = b""
+        if url != self._plain:
+            raw_path, query = _target(url)
+            self._plain = url if url == raw_path else b""
         exchange = ServedExchange(
             self, parser.get_method().decode(), raw_path, query, headers, self._home.budget
         )
@@ -242,10 +249,8 @@ class ClientConnection(asyncio.Protocol):
                 self._latest.end_body()
 
     def _require_small(self) -> None:
-        """Stop where there are too many headers or trailers; what is short cannot have them."""
+        """Stop where there are too many headers or trailers."""
         headers = self._headers
-        if len(headers) <= MAX_HEADERS and self._n_fed <= MAX_HEADER_BYTES:
-            return
         n = len(self._url) + sum(len(name) + len(value) for name, value in headers)
         is_endless = self._n_fed > MAX_FED_BYTES
         if len(headers) > MAX_HEADERS or n > MAX_HEADER_BYTES or is_endless:

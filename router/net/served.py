@@ -17,11 +17,12 @@ from router.net.exchange import JSON, Exchange, Header
 MAX_ARRIVED_BYTES = 64 << 10
 """More of a body than this is not read on until somebody takes it."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-STATUS_LINE = {code: b"HTTP/1.1 %d \r\n" % code for code in range(200, 1000)} | {
-    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode()
+STATUS_LINE = {code: b"HTTP/1.1 %d " % code for code in range(200, 1000)} | {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}".encode()
     for status in HTTPStatus
     if status >= 200
 }
+COLON = b": "
 BODILESS = (204, 304)
 
 
@@ -169,7 +170,8 @@ class ServedExchange(Exchange):
             return
         length = b"content-length: %d\r\n\r\n" % len(body)
         way.write(b"".join((head, length, b"" if self.method == "HEAD" else body)))
-        self._finish()
+        self.complete = True
+        way.answered(self)
 
     async def start(self, status: int, headers: Sequence[Header]) -> None:
         """Begin an answer that comes in pieces; its length is counted, or it is chunked."""
@@ -223,7 +225,8 @@ class ServedExchange(Exchange):
             self._write(data, b"0\r\n\r\n")
             if self._left > 0:
                 raise ConnectionAbortedError("an answer is shorter than its length said")
-            self._finish()
+            self.complete = True
+            way.answered(self)
 
     def cut(self) -> None:
         """Close the connection, unless the answer is whole."""
@@ -245,15 +248,12 @@ class ServedExchange(Exchange):
         """Return status line and headers, without the line that ends them."""
         if self.started:
             raise RuntimeError("an answer has begun already")
-        lines = [b"%b: %b\r\n" % header for header in headers]
+        lines = [STATUS_LINE[status], *map(COLON.join, headers)]
         if not self.keep_alive:
-            lines.append(b"connection: close\r\n")
-        head = b"".join((STATUS_LINE[status], *lines))
-        n_lines = len(lines) + 1
+            lines.append(b"connection: close")
+        n_lines = len(lines)
+        lines.append(b"")
+        head = b"\r\n".join(lines)
         if head.count(b"\n") != n_lines or head.count(b"\r") != n_lines or head.find(b"\0") >= 0:
             raise ValueError("a line break or NUL inside an answer's head")
         return head
-
-    def _finish(self) -> None:
-        self.complete = True
-        self._way.answered(self)

@@ -273,8 +273,10 @@ def short_name(name: str) -> str:
 
 def session_id_of(said: str) -> str:
     """Return a session's or episode's id as we use it, the same at every door; empty of blanks."""
-    id_ = id_in_cell(said.strip())
-    return id_ if len(id_) <= MAX_HINT else short_name(id_)
+    said = said.strip()
+    if said.endswith("0"):  # else it is what it is
+        said = id_in_cell(said)
+    return said if len(said) <= MAX_HINT else short_name(said)
 
 
 def _short(value: str | None) -> str | None:
