@@ -125,6 +125,7 @@ class Journal:
     segment_bytes: int = SEGMENT_BYTES
     producer: bytes = field(default_factory=lambda: secrets.token_bytes(16))
     dropped: Counter[str] = field(default_factory=Counter)  # by Dropped
+    current: Path = field(init=False)  # the segment that is being written
     _lock: int = -1
     _map: mmap.mmap | None = None
     _number: int = 0
@@ -173,11 +174,6 @@ class Journal:
         self._size = end
         self._counts[record[SHARD_OFFSET]] += 1
         return True
-
-    @property
-    def current(self) -> Path:
-        """The segment that is being written."""
-        return segment_path(self.directory, self._number)
 
     def close(self) -> None:
         """Let go of the directory; what was not sent is for whoever adopts it."""
@@ -232,6 +228,7 @@ class Journal:
         if self._map is not None:
             self._map.close()
         self._map, self._number, self._size = mapped, self._number + 1, len(head)
+        self.current = path
 
 
 def _allocate(descriptor: int, size: int) -> None:

@@ -69,17 +69,10 @@ class Said(Mapping[Decision, bytes]):
             raise KeyError(decision)
         return row
 
-    def get(self, decision: Decision, default: Any = None) -> Any:
-        """Return the row of a decision, or the default."""
-        row = self.labels.get(decision)
-        if row is not None:
-            return row
-        if not (self.short or self.by_day or self.thawed):
-            return default
-        try:
-            return self[decision]
-        except KeyError:
-            return default
+    @property
+    def table(self) -> Mapping[Decision, bytes]:
+        """What tells the same: where there is no base, a plain table, which is told sooner."""
+        return self if self.short or self.by_day or self.thawed else self.labels
 
     def __iter__(self) -> Iterator[Decision]:
         """Yield the decisions whose records were folded here."""
@@ -191,7 +184,7 @@ class Rebuilt:
         self.ingested.update(batch.ingested)
         found = effects(
             batch,
-            self.said,
+            self.said.table,
             history=self.history,
             seated=self.raters,
             raters_key=self.raters_key,

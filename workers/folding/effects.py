@@ -186,7 +186,10 @@ def _hear(
     if are_rated:
         distinct, whose, tokens = _with_who_sits_beside(distinct, whose, tokens, known)
     stored = [own.stored.get for own in known]
-    before = [stored[number](decision) for number, decision in zip(whose, distinct, strict=True)]
+    if owner is None:
+        before = list(map(stored[0], distinct))
+    else:
+        before = [stored[of](decision) for of, decision in zip(whose, distinct, strict=True)]
     heard = hearing.hear(before, slots, said)
     _count_news(out, owner, heard.is_news)
     changed = np.zeros(len(distinct), dtype=bool)
