@@ -8,6 +8,7 @@ second row, the carry, in whole multiples.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -31,7 +32,7 @@ from bandit.families import (
     UNWEIGHTED,
     Family,
 )
-from bandit.places import RowPlaces, flat, summed
+from bandit.places import FadingPlaces, RowPlaces, flat, summed
 from bandit.terms import Terms as Terms
 from bandit.terms import group
 
@@ -203,18 +204,16 @@ def read(
         categories, endpoints: (n_categories,) and (n_arms,) digests, in the order wanted.
     """
 
-    def find() -> list[RowPlaces]:
+    shape = (len(categories), len(endpoints), N_COLUMNS)
+
+    def find() -> FadingPlaces:
         c = positions(rows.keys["category"], categories)
         e = positions(rows.keys["endpoint"], endpoints)
-        return [_place(rows.keys, family, c, e, len(endpoints)) for family in FADING]
+        parts = [_place(rows.keys, family, c, e, len(endpoints)) for family in FADING]
+        return FadingPlaces.joined(parts, math.prod(shape))
 
     places = rows.once("read", (categories, endpoints), find)
-    shape = (len(categories), len(endpoints), N_COLUMNS)
-    found = (
-        _read_family(rows.values, family, place, shape, now_ms=now_ms)
-        for family, place in zip(FADING, places, strict=True)
-    )
-    return Evidence(*found)
+    return Evidence(*_faded(rows.values, places, (len(FADING), *shape), now_ms=now_ms))
 
 
 def renamed(rows: Terms, names: NDArray[np.uint64], to: NDArray[np.uint64]) -> Terms:
@@ -269,7 +268,7 @@ def read_by_regime(
     for regime in sorted({0, *rows.keys["regime"].tolist()}):
         own = rows.keys["regime"] == regime
         place = _place(rows.keys[own], family, c[own], e[own], len(endpoints))
-        out[regime] = _read_family(rows.values[own], family, place, shape, now_ms=now_ms)
+        (out[regime],) = _faded(rows.values[own], place, (1, *shape), now_ms=now_ms)
     return out
 
 
@@ -279,27 +278,33 @@ def _place(
     category: NDArray[np.intp],
     arm: NDArray[np.intp],
     n_arms: int,
-) -> RowPlaces:
+) -> FadingPlaces:
     """Return where the rows of one family belong, given where each row does (-1: nowhere)."""
     pick = np.flatnonzero(is_of(keys, family) & (category >= 0) & (arm >= 0))
     # Floats add up in the order of windows, each before its carry, however rows lie.
     pick = pick[np.lexsort((keys["family"][pick], keys["window"][pick]))]
-    mine = keys[pick]
-    into = flat(category[pick], arm[pick], n_arms)
-    return RowPlaces(pick, into, windows(mine, family), _units(mine))
+    mine, half_life_ms = keys[pick], HALF_LIFE_MS[family]
+    return FadingPlaces(
+        pick,
+        flat(category[pick], arm[pick], n_arms),
+        _units(mine),
+        decay.landmarks_ms(windows(mine, family), half_life_ms),
+        np.full(len(pick), half_life_ms),
+        ((family, len(pick)),),
+    )
 
 
-def _read_family(
-    values: NDArray[np.int64],
-    family: Family,
-    place: RowPlaces,
-    shape: tuple[int, int, int],
-    *,
-    now_ms: int,
+def _faded(
+    values: NDArray[np.int64], places: FadingPlaces, shape: tuple[int, ...], *, now_ms: int
 ) -> NDArray[np.float64]:
-    """Return the evidence of one family, given where its rows belong."""
-    scale = decay.window_scale(place.window, HALF_LIFE_MS[family], now_ms=now_ms) * place.units
-    return summed(values[place.rows] * factor(family, scale), place.into, shape)
+    """Return (n_families, n_categories, n_arms, N_COLUMNS) the evidence of families."""
+    scale = decay.scale_since(places.landmark_ms, places.half_life_ms, now_ms=now_ms)
+    scale *= places.units
+    found, begin = values[places.rows].astype(float), 0
+    for family, end in places.ends:
+        found[begin:end] *= factor(family, scale[begin:end])
+        begin = end
+    return summed(found, places.into, shape)
 
 
 def read_plain(
@@ -326,7 +331,7 @@ def read_plain(
         pick = np.flatnonzero((k >= 0) & (e >= 0))
         pick = pick[np.argsort(mine.keys["family"][pick], kind="stable")]  # carries last
         into = flat(k[pick], e[pick], len(endpoints))
-        return RowPlaces(pick, into, windows(mine.keys[pick], family), _units(mine.keys[pick]))
+        return RowPlaces(pick, into, _units(mine.keys[pick]))
 
     place = mine.once("plain", (names, endpoints), find)
     values = mine.values[place.rows] * place.units[:, None] / _FIXED_POINT[family]

@@ -52,7 +52,18 @@ def window_scale(
 
     Windows older than the last three count zero.
     """
-    landmark_ms = np.asarray(window, dtype=np.int64) * (TICKS_PER_WINDOW * _tick_ms(half_life_ms))
+    return scale_since(landmarks_ms(window, half_life_ms), half_life_ms, now_ms=now_ms)
+
+
+def landmarks_ms(window: NDArray[np.int64] | int, half_life_ms: int) -> NDArray[np.int64]:
+    """Return when windows began, in epoch milliseconds."""
+    return np.asarray(window, dtype=np.int64) * (TICKS_PER_WINDOW * _tick_ms(half_life_ms))
+
+
+def scale_since(
+    landmark_ms: NDArray[np.int64], half_life_ms: NDArray[np.int64] | int, *, now_ms: int
+) -> NDArray[np.float64]:
+    """Return `window_scale` of windows that began at these landmarks, each of its half-life."""
     age = np.maximum(now_ms - landmark_ms, 0) / half_life_ms
     live = age < WINDOWS_READ * HALF_LIVES_PER_WINDOW
     return np.where(live, np.exp2(-age) / WEIGHT_SCALE, 0.0)

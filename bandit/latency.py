@@ -120,6 +120,8 @@ def _with_censored(
     ln_censored: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Count each time-out at E[ln L | L > limit] of a normal around the cell's own mean."""
+    if not n_censored.any():
+        return n, ln, ln2  # most often
     sd = np.sqrt(BETA0 / ALPHA0)
     limit = np.divide(ln_censored, n_censored, out=np.zeros_like(ln), where=n_censored > 0)
     centre = np.divide(ln, n, out=limit.copy(), where=n > 0)

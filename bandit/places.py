@@ -7,21 +7,51 @@ are added one by one in the order of the rows, so that the same rows give the sa
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.families import N_COLUMNS
+from bandit.families import N_COLUMNS, Family
 
 
 class RowPlaces(NamedTuple):
-    """Where rows of a family belong, in the order in which they are added up."""
+    """Where rows belong, in the order in which they are added up."""
 
     rows: NDArray[np.intp]  # (n,) which
     into: NDArray[np.intp]  # (n * N_COLUMNS,) where in the evidence each of their values goes
-    window: NDArray[np.int64]  # (n,)
     units: NDArray[np.float64]  # (n,) what one in each stands for
+
+
+class FadingPlaces(NamedTuple):
+    """The same of rows of families that fade, one family after the other."""
+
+    rows: NDArray[np.intp]  # (n,)
+    into: NDArray[np.intp]  # (n * N_COLUMNS,) of each family its own part of the evidence
+    units: NDArray[np.float64]  # (n,)
+    landmark_ms: NDArray[np.int64]  # (n,) when its window began
+    half_life_ms: NDArray[np.int64]  # (n,)
+    ends: tuple[tuple[Family, int], ...]  # of each family, where in these its rows end
+
+    @classmethod
+    def joined(cls, parts: Sequence[FadingPlaces], size: int) -> FadingPlaces:
+        """Return the places of several families together.
+
+        Args:
+            size: numbers in the evidence of one family.
+        """
+        rows, into, units, landmark_ms, half_life_ms, _ = zip(*parts, strict=True)
+        ends = np.cumsum([len(part) for part in rows]).tolist()
+        families = [family for part in parts for family, _ in part.ends]
+        return cls(
+            np.concatenate(rows),
+            np.concatenate([part + i * size for i, part in enumerate(into)]),
+            np.concatenate(units),
+            np.concatenate(landmark_ms),
+            np.concatenate(half_life_ms),
+            tuple(zip(families, ends, strict=True)),
+        )
 
 
 def flat(category: NDArray[np.intp], arm: NDArray[np.intp], n_arms: int) -> NDArray[np.intp]:
@@ -35,7 +65,7 @@ def flat(category: NDArray[np.intp], arm: NDArray[np.intp], n_arms: int) -> NDAr
 
 
 def summed(
-    values: NDArray[np.float64], into: NDArray[np.intp], shape: tuple[int, int, int]
+    values: NDArray[np.float64], into: NDArray[np.intp], shape: tuple[int, ...]
 ) -> NDArray[np.float64]:
     """Return the sums of rows' values (n, N_COLUMNS) in evidence of this shape."""
     if not len(into):

@@ -161,6 +161,7 @@ class Posterior:
     memory: dict[object, NDArray[np.float64]] = field(default_factory=dict)
     apart: Apart | None = None  # None: no category is below another
     marked: Marked | None = None  # None: all calls are traffic
+    calibrated: Calibration | None = None  # `calibration`, where it is known; None: nobody asked
 
     def bank(self, category: int, *, sharpness: float | None = None) -> Bank:
         """Return the bank of one category; the same evidence gives the same bank.
@@ -217,7 +218,7 @@ class Posterior:
     @cached_property
     def calibration(self) -> Calibration:
         """Of derived labels."""
-        return derived.calibrate(self.evidence.derived)
+        return self.calibrated or derived.calibrate(self.evidence.derived)
 
     @cached_property
     def _calls(self) -> CallCosts:
@@ -365,9 +366,12 @@ def infer(
         marked: which calls are no traffic; None: none.
     """
     families = [getattr(evidence, family.name.lower()) for family in FADING]
-    families.append(evidence.derived if read is None else read)
-    kinds = (*FADING, Family.DERIVED)
-    bad = [damaged_sums(f, kind) for f, kind in zip(families, kinds, strict=True)]
+    bad = [damaged_sums(f, kind) for f, kind in zip(families, FADING, strict=True)]
+    if read is None or read is evidence.derived:
+        read, bad_read = evidence.derived, bad[FADING.index(Family.DERIVED)]
+    else:
+        bad_read = damaged_sums(read, Family.DERIVED)
+    families, bad = [*families, read], [*bad, bad_read]
     damaged = np.logical_or.reduce(bad)
     if damaged.any():
         families = [np.where(b[..., None], 0.0, f) for f, b in zip(families, bad, strict=True)]
@@ -379,7 +383,7 @@ def infer(
         sound = replace(sound, quality=sound.quality + by_itself)
     if apart is not None and derived_apart is not None:
         apart = replace(apart, quality=_sound_apart(apart.quality, derived_apart))
-    return Posterior(arms, sound, damaged, read, apart=apart, marked=marked)
+    return Posterior(arms, sound, damaged, read, apart=apart, marked=marked, calibrated=calibration)
 
 
 def _sound_apart(given: NDArray[np.float64], by_itself: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -183,16 +183,17 @@ def fit(
     siblings = np.bincount(family)[family] > 1
     skill_var0, tau2 = SKILL_SD**2, np.full(len(n), TAU2)
     family_mean = np.zeros(n.shape[1])
-    for _ in range(N_PASSES):
+    for left in reversed(range(N_PASSES)):
         prior_var = np.where(siblings, SETTING_SD**2, skill_var0)
         weight = np.where(labelled, 1 / (tau2[:, None] + noise / count), 0.0)
-        base, base_cov = _bases(weight, seen, prior_var, family_mean)
         precision = weight.sum(axis=0) + 1 / prior_var
+        base, base_cov = _bases(weight, seen, precision, family_mean / prior_var)
         residual = (weight * (seen - base[:, None])).sum(axis=0)
         skill = (residual + family_mean / prior_var) / precision
         skill_var = 1 / precision
-        skill_var0 = _skill_variance(skill[~siblings], skill_var[~siblings], skill_var0)
-        if siblings.any():
+        if left:  # there is a next pass
+            skill_var0 = _skill_variance(skill[~siblings], skill_var[~siblings], skill_var0)
+        if left and siblings.any():
             family_mean = _family_means(precision - 1 / prior_var, residual, family, siblings)
         prior = base[:, None] + skill
         tau2 = _tau2(n, seen - prior, noise, weight * skill_var)
@@ -238,17 +239,21 @@ def _own_noise(
 def _bases(
     weight: NDArray[np.float64],
     seen: NDArray[np.float64],
-    prior_var: NDArray[np.float64],
-    prior_mean: NDArray[np.float64],
+    precision: NDArray[np.float64],
+    prior_pull: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return bases and their covariance, with all skills integrated out."""
+    """Return bases and their covariance, with all skills integrated out.
+
+    Args:
+        precision: (n_groups,) of skills, where the bases are given.
+        prior_pull: (n_groups,) their prior means, by their prior precisions.
+    """
     n_categories = len(weight)
-    precision = weight.sum(axis=0) + 1 / prior_var
-    pulled = (weight * seen).sum(axis=0) + prior_mean / prior_var
+    pulled = (weight * seen).sum(axis=0) + prior_pull
     system = _prior_of_bases(n_categories) - (weight / precision) @ weight.T
-    np.einsum("ii->i", system)[:] += weight.sum(axis=1)
+    system.reshape(-1)[:: n_categories + 1] += weight.sum(axis=1)
     right = (weight * (seen - pulled / precision)).sum(axis=1)
-    cov = np.linalg.inv(system)
+    cov = np.asarray(np.linalg.inv(system), dtype=np.float64)
     return cov @ (right + COMMON_MEAN * COMMON_PRECISION / n_categories), cov
 
 

@@ -15,6 +15,7 @@ from conftest import LEARN, ROUTED, Provider, Sidecar, endpoint, learning, servi
 
 from bandit import cells
 from bandit.cells import Terms
+from bandit.derived import calibrate
 from bandit.families import N_COLUMNS, B, Family, Q, U
 from router.beliefs import reviews
 from router.beliefs.beliefs import Beliefs, believe
@@ -101,6 +102,27 @@ def quality(beliefs: Beliefs, task: str, app: str = "default") -> list[float]:
     found = beliefs.configuration.apps[app]
     category = beliefs.category(found, beliefs.row(found, task))
     return [float(mean) for mean in beliefs.quality_mean[category]]
+
+
+def test_what_is_known_of_keys_tells_beliefs_nothing_of_their_values() -> None:
+    """Whatever is remembered of rows' keys: other values under them are believed as if alone."""
+    rng = np.random.default_rng(1)
+    of = compiled({"code": None, "code/review": None})
+    first = calls(of, [(t, e, 60, 0.5) for t in ("code", "code/review") for e in "abc"])
+    seen = set()
+    for _ in range(4):
+        rows = first.of_same_keys(first.values * rng.integers(0, 3, (len(first.keys), 1)))
+        found, alone = told(rows, of), told(Terms(rows.keys, rows.values), of)
+        for a, b in zip(found.outlooks, alone.outlooks, strict=True):
+            assert np.array_equal(a.signals, b.signals)
+            worth = calibrate(a.posterior.evidence.derived).worth
+            assert np.array_equal(a.posterior.calibration.worth, worth)
+            for part in ("quality", "usage", "latency", "reliability", "derived", "chains"):
+                assert np.array_equal(getattr(a.evidence, part), getattr(b.evidence, part))
+        assert np.array_equal(found.quality_mean, alone.quality_mean)
+        assert found.leaves == alone.leaves
+        seen.add(found.leaves)
+    assert len(seen) > 1
 
 
 # -- names --------------------------------------------------------------------------------------

@@ -257,7 +257,7 @@ def believe(
         known,
         names=names,
         present=epochs,
-        marked=marked_calls(configuration, rows, names),
+        marked=marked_calls(configuration, rows, names, apps=apps),
         now_ms=as_of_ms,
     )
     posteriors = [outlook.posterior for outlook in seen]

@@ -111,11 +111,16 @@ def count_leaves(
     """
     digests = configuration.derive(LeafDigests)
     sizes = digests.own.shape
-    at = cells.positions(rows.keys["category"], digests.own.ravel())
-    here = np.unique(at[at >= 0])
+
+    def find() -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        at = cells.positions(rows.keys["category"], digests.own.ravel())
+        own = np.flatnonzero(at >= 0)
+        return own, np.unique(at[own])
+
+    own, here = rows.once("leaves", (digests.own,), find)
     if not len(here):
         return ()
-    mine = Terms(rows.keys[at >= 0], rows.values[at >= 0])
+    mine = Terms(rows.keys[own], rows.values[own])
     kinds, leaves = np.unravel_index(here, sizes)
     present = np.unique(leaves)
     arms = configuration.catalog.arms

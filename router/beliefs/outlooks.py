@@ -7,9 +7,9 @@ all tasks. What is measured of endpoints, and all that follows from it, they hav
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,11 +30,16 @@ class Outlook:
     app: str | None  # whose labels these are; None: of all that share
     evidence: Evidence
     posterior: Posterior
-    signals: NDArray[np.float64]  # (n_tasks, n_arms, N_COLUMNS) what labels were read off
+    read_signals: Callable[[], NDArray[np.float64]]  # what `signals` are; few ask for them
     borrowed: NDArray[np.float64]  # (n_tasks, n_arms) observations that others' labels count for
     damaged: NDArray[np.bool_]  # (n_tasks, n_arms) cells that are damaged here, and not for all
     given: NDArray[np.float64]  # (n_tasks, n_arms, N_COLUMNS) QUALITY of its labels, none lent
     profiled: NDArray[np.float64]  # (n_tasks, n_arms) how many of its labels are a profile's
+
+    @property
+    def signals(self) -> NDArray[np.float64]:
+        """(n_tasks, n_arms, N_COLUMNS) what labels were read off."""
+        return self.read_signals()
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +229,17 @@ def _profiled(
     return levels.pooled(found, within)
 
 
+def _signals(
+    rows: cells.Terms,
+    categories: NDArray[np.uint64],
+    endpoints: NDArray[np.uint64],
+    within: NDArray[np.intp],
+) -> NDArray[np.float64]:
+    """Return what labels of these categories were read off; nothing of damaged cells."""
+    found = cells.read_plain(rows, Family.SIGNALS, names=categories, endpoints=endpoints)
+    return levels.pooled(np.nan_to_num(found), within)
+
+
 def _outlook(
     app: str | None,
     evidence: Evidence,
@@ -246,8 +262,8 @@ def _outlook(
             fact.
     """
     catalog, within = configuration.catalog, configuration.derive(within_of)
-    signals = cells.read_plain(rows, Family.SIGNALS, names=categories, endpoints=catalog.digests)
-    signals = levels.pooled(np.nan_to_num(signals), within)
+    said = cells.of_family(rows, Family.SIGNALS)
+    signals = cache(partial(_signals, said, categories, catalog.digests, within))
     below = None if levels.tops(within).all() else Apart(within, apart.quality)
     posterior = infer(
         evidence,

@@ -16,37 +16,50 @@ from bandit.families import T
 from bandit.levels import pooled
 from bandit.posterior import Marked
 from bandit.teaching import read_profiled
-from router.beliefs.levels import apps_of, within_of
+from router.beliefs.levels import within_of
 from router.beliefs.outlooks import Booked, Digests
 from router.config.compiled import Configuration
 
 
-def marked_calls(configuration: Configuration, rows: Terms, names: Mapping[int, str]) -> Marked:
+def marked_calls(
+    configuration: Configuration,
+    rows: Terms,
+    names: Mapping[int, str],
+    *,
+    apps: NDArray[np.uint64],
+) -> Marked:
     """Return how many calls in USAGE are of a profile or a check, whoever's, by task and arm.
 
     Those of leaves count in both levels' rows, as all calls do.
 
     Args:
         names: what digests stand for that the configuration may not name; never changed in place.
+        apps: as `levels.apps_of` has them.
     """
-    calls = _read(configuration, rows, names, T.PROFILED)
+    calls = _read(configuration, rows, names, apps, T.PROFILED)
     if not calls.any():
         return Marked(calls, calls)  # most often
-    return Marked(calls, _read(configuration, rows, names, T.PROFILED_FAILED))
+    return Marked(calls, _read(configuration, rows, names, apps, T.PROFILED_FAILED))
 
 
 def _read(
-    configuration: Configuration, rows: Terms, names: Mapping[int, str], column: T
+    configuration: Configuration,
+    rows: Terms,
+    names: Mapping[int, str],
+    apps: NDArray[np.uint64],
+    column: T,
 ) -> NDArray[np.float64]:
     booked, tasks = configuration.derive(Booked).under(names)
     found = read_profiled(
         rows,
-        apps=apps_of(configuration, names),
+        apps=apps,
         categories=booked,
         endpoints=configuration.catalog.digests,
         column=column,
     )
     shared = configuration.derive(Digests.of).shared
     out = np.zeros((len(shared), found.shape[1]))
+    if not found.any():
+        return out  # most often
     np.add.at(out, positions(tasks, shared), found)
     return pooled(out, configuration.derive(within_of))
