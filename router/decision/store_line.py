@@ -91,6 +91,40 @@ class LateWrites:
         return well
 
 
+class _Asked:
+    """Commands that go out together, and who waits for their replies."""
+
+    __slots__ = ("_late", "_replies", "commands")
+
+    def __init__(
+        self,
+        commands: Sequence[Command],
+        replies: asyncio.Future[Sequence[object]] | None = None,
+        late: Callable[[object], object] | None = None,
+    ) -> None:
+        self.commands = commands
+        self._replies = replies
+        self._late = late
+
+    def take(self, replies: Sequence[object]) -> None:
+        """Hand on the replies; to who gave up waiting the last of them, if that is wanted."""
+        waiting = self._replies
+        if waiting is None or waiting.cancelled():
+            return
+        if not waiting.done():
+            waiting.set_result(replies)
+        elif self._late is not None:
+            waiting.get_loop().call_soon(self._late, replies[-1])
+
+    def give_up(self) -> bool:
+        """Wait no longer; return whether the replies were not there yet."""
+        assert self._replies is not None
+        if self._replies.done():
+            return False
+        self._replies.set_result([NO_REPLY] * len(self.commands))
+        return True
+
+
 class StoreLine:
     """One process's line to the store, for one purpose."""
 
@@ -98,7 +132,7 @@ class StoreLine:
         """Make it; `start` begins to talk."""
         self._address = address
         self._late = late
-        self._queue: list[tuple[Command, asyncio.Future[object] | None]] = []
+        self._queue: list[_Asked] = []
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._answers = True
@@ -129,7 +163,7 @@ class StoreLine:
     def send(self, command: Command) -> None:
         """Send a command that nobody waits for, nor misses while the store is away."""
         if self._answers:
-            self._queue.append((command, None))
+            self._queue.append(_Asked((command,)))
             self._wake.set()
 
     async def ask(
@@ -143,19 +177,22 @@ class StoreLine:
         Args:
             late: called with the reply to the last one, should it come after that.
         """
-        nothing = [NO_REPLY] * len(commands)
         if not self._answers or self._task is None:
-            return nothing
+            return [NO_REPLY] * len(commands)
         loop = asyncio.get_running_loop()
-        futures: list[asyncio.Future[object]] = [loop.create_future() for _ in commands]
-        self._queue += zip(commands, futures, strict=True)
+        replies: asyncio.Future[Sequence[object]] = loop.create_future()
+        asked = _Asked(commands, replies, late)
+        self._queue.append(asked)
         self._wake.set()
-        if await _is_done(futures[-1], within_s):  # they are replied to together, in their order
-            return [future.result() for future in futures]
-        self._answers = False
-        if late is not None:
-            futures[-1].add_done_callback(lambda done: late(done.result()))
-        return nothing
+        timer = loop.call_later(within_s, self._give_up, asked)
+        try:
+            return await replies
+        finally:
+            timer.cancel()
+
+    def _give_up(self, asked: _Asked) -> None:
+        if asked.give_up():
+            self._answers = False
 
     async def _run(self) -> None:
         line, task = line_to(self._address, timeout_s=STORE_TIMEOUT_S), asyncio.current_task()
@@ -170,11 +207,11 @@ class StoreLine:
 
     async def _rest(self) -> None:
         """Wait for a question, or for the time to try again."""
-        tries = self._late.are_waiting or not self._answers
+        if self._answers and not self._late.are_waiting:  # most often
+            await self._wake.wait()
+            return
         with suppress(TimeoutError):
-            async with asyncio.timeout(
-                max(self._retry_at - time.monotonic(), 0.0) if tries else None
-            ):
+            async with asyncio.timeout(max(self._retry_at - time.monotonic(), 0.0)):
                 await self._wake.wait()
 
     async def _serve(self, line: ExchangeLine) -> None:
@@ -184,42 +221,23 @@ class StoreLine:
         late = self._late.send() if is_due else []
         if not asked and not late and (self._answers or not is_due):
             return
-        commands = [*(command for command, _ in asked), *late]
+        commands = [command for one in asked for command in one.commands]
+        n_asked = len(commands)
+        commands += late
         try:
             replies = await line.exchange(commands or [("PING",)])
         except StoreErrors:
             self._answers, self._retry_at = False, time.monotonic() + AWAY_S
-            replies = [NO_REPLY] * (len(asked) + len(late))
+            replies = [NO_REPLY] * len(commands)
         else:
             self._answers = True
             # Of a cluster a part may be away; a server may say so of itself.
             if any(isinstance(reply, AwayErrors) for reply in replies):
                 self._answers, self._retry_at = False, time.monotonic() + AWAY_S
                 await line.close()  # by then the store may be elsewhere
-        if not self._late.settle(replies[len(asked) :][: len(late)]):
+        if not self._late.settle(replies[n_asked:][: len(late)]):
             self._retry_at = time.monotonic() + AWAY_S
-        for (_, future), reply in zip(asked, replies, strict=False):
-            if future is not None and not future.done():
-                future.set_result(reply)
-
-
-async def _is_done(future: asyncio.Future[object], within_s: float) -> bool:
-    """Wait for a future, which goes on if that takes too long; return whether it is done.
-
-    It is what `asyncio.wait` does, at a third of its cost.
-    """
-    loop = asyncio.get_running_loop()
-    waiter = loop.create_future()
-
-    def wake(*_: object) -> None:
-        if not waiter.done():
-            waiter.set_result(None)
-
-    timer = loop.call_later(within_s, wake)
-    future.add_done_callback(wake)
-    try:
-        await waiter
-    finally:
-        timer.cancel()
-        future.remove_done_callback(wake)
-    return future.done()
+        at = 0
+        for one in asked:
+            at, begin = at + len(one.commands), at
+            one.take(replies[begin:at])
