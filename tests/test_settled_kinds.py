@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -23,7 +24,10 @@ import yaml
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from bandit import cells
+from bandit.draws import LEARNING
 from router.beliefs.beliefs import Beliefs
+from router.beliefs.choices import weigh
 from router.config.compiled import Configuration, compile_text
 from router.decision.call_units import KnownUnits
 from router.decision.context import CallContext, Moment
@@ -302,6 +306,41 @@ def test_a_hard_limit_goes_by_the_snapshot_at_hand(state_dir: Path) -> None:
     assert None not in reasons(world)
 
 
+def test_the_law_of_learning_and_choices_are_those_of_the_snapshot_at_hand(
+    state_dir: Path,
+) -> None:
+    world = World(state_dir)
+    keeper, probing = world.within.sidecar.keeper, replace(LEARNING, floor=0.1, declared=(1,))
+    guarded = {"x-router-strategy": "quick"}
+    key = world.context(guarded, PLAIN).review_key
+    assert key is not None
+
+    found = []
+    for learning in (LEARNING, probing, probing, LEARNING):
+        known, nothing = world.beliefs, cells.from_bytes(b"", b"")
+        posterior, of = known.posterior_of(key.app), known.configuration
+        choices = {key: weigh(key, None, posterior, nothing, of, now_ms=int(BEGAN_S * 1000))}
+        keeper.current = replace(known, learning=learning, choices=choices)
+        assert world.context(guarded, PLAIN).choices is choices[key]
+        assert world.context(guarded, PLAIN).choices is choices[key]
+        found.append(world.context({}, PLAIN).route.law)
+    assert found == [LEARNING, probing, probing, LEARNING]
+
+
+def test_who_is_settled_without_limits_is_not_settled_anew_by_labels(state_dir: Path) -> None:
+    """Beliefs come many times a second; most of what is settled of a call has none in it."""
+    world = World(state_dir)
+    world.learns(30)
+    kinds = world.beliefs.configuration.derive(CallKinds)
+    world.context({}, PLAIN)
+    known = dict(kinds._known)
+    world.learns(31)
+    world.context({}, PLAIN)
+
+    assert world.beliefs.configuration.derive(CallKinds) is kinds
+    assert kinds._known == known
+
+
 def test_the_switch_and_a_reload_hold_from_the_next_call(state_dir: Path) -> None:
     world = World(state_dir)
 
@@ -363,7 +402,7 @@ def test_callers_who_make_up_models_fill_no_memory(
     for n in range(10):
         for name in (f"router/{n}", "m", "n", "auto", "a", "b", "c"):
             world.settled({}, PLAIN.replace(b"auto", name.encode()))
-    kinds = world.beliefs.derive(CallKinds)
+    kinds = world.beliefs.configuration.derive(CallKinds)
 
     assert 0 < len(kinds._usual) <= 3
     assert 0 < len(kinds._known) <= 3

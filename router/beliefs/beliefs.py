@@ -81,6 +81,7 @@ class Beliefs:
     _excluded: dict[tuple[int, Limits, Reasons], Excluded] = field(default_factory=dict)
     _within: dict[tuple[int, Limits, bytes], Within] = field(default_factory=dict)
     _derived: dict[object, Any] = field(default_factory=dict, init=False)
+    mark: object = field(default_factory=object, init=False)  # theirs alone; does not hold them
 
     def derive(self, make: Callable[[Beliefs], T]) -> T:
         """Return what `make` makes of these beliefs; it is made once, and goes with them."""

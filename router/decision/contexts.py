@@ -183,7 +183,7 @@ class Contexts:
     ) -> CallContext | None:
         configuration, app, off = beliefs.configuration, caller.app, self.keeper.switch.off
         guess = None if look is None else look.steer if session.is_first else look.suggest
-        ruling, kind = beliefs.derive(CallKinds).settled(
+        ruling, kind = configuration.derive(CallKinds).settled(
             beliefs, caller, hints, request, session.said, guess, off
         )
         standing, policy = ruling.standing, ruling.policy

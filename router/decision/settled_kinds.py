@@ -1,15 +1,17 @@
-"""What is settled of all calls of one kind by one snapshot: worked out for the first of them.
+"""What is settled of all calls of one kind by a configuration: worked out for the first of them.
 
-A kind is what one ruling holds for, in one dialect. All of it follows from the configuration and
-the beliefs, and goes with these; who the unit is, how endpoints are doing, how long the call is,
-and what its budgets have left are looked at call by call. What is remembered does not hold the
-beliefs that hold it, so that these go, banks and all, with the last call that is under them.
+A kind is what one ruling holds for, in one dialect. Most of it follows from the configuration, and
+goes with that; what follows from beliefs as well (the law in force, who keeps a hard limit) is
+settled anew as soon as they are others. Who the unit is, how endpoints are doing, how long the call
+is, and what its budgets have left are looked at call by call. What is remembered does not hold the
+beliefs, so that these go, banks and all, with the last call that is under them.
 """
 
 from __future__ import annotations
 
 from msgspec import Struct
 
+from bandit.draws import Law
 from router.beliefs.beliefs import Beliefs
 from router.beliefs.choices import Choices
 from router.beliefs.kept import ReviewKey
@@ -45,14 +47,17 @@ class RoutedKind(Struct, frozen=True, eq=False):
     route: Route  # the same under the law in force
     review_key: ReviewKey | None  # None where no choices apply
     choices: Choices | None
+    learning: Law  # by which its law is what it is
+    mark: object  # of the beliefs whose choices these are
 
 
 class CallKinds:
-    """The kinds of calls that came under one snapshot."""
+    """The kinds of calls that came under one configuration."""
 
-    def __init__(self, _: Beliefs) -> None:
+    def __init__(self, _: Configuration) -> None:
         self._known: dict[tuple[object, int], SettledKind] = {}
         self._usual: dict[tuple[object, ...], tuple[Ruling, SettledKind]] = {}
+        self._places: object = None  # by which rows tasks are decided in what is known
 
     def settled(
         self,
@@ -72,6 +77,10 @@ class CallKinds:
         Raises:
             RequestRejected: a hint that cannot be followed.
         """
+        if beliefs.places is not self._places:
+            self._known.clear()
+            self._usual.clear()
+            self._places = beliefs.places
         configuration, key = beliefs.configuration, None
         if hints.is_usual and not off and hints.user not in configuration.users:
             app, model, dialect = caller.app.name, request.model, request.dialect
@@ -125,12 +134,14 @@ def _is_kept(
 
 
 class SettledKind:
-    """One kind of calls, under one snapshot."""
+    """One kind of calls, under one configuration."""
 
     __slots__ = (
         "_caps_cost",
         "_constraints",
         "_eligible",
+        "_is_limited",
+        "_mark",
         "_routed",
         "_ruling",
         "category",
@@ -151,6 +162,8 @@ class SettledKind:
         self._constraints = configuration.derive(Filter.of)
         self._routed: list[RoutedKind] = []
         self._eligible: dict[tuple[object, ...], Eligibility] = {}
+        self._is_limited = _is_limited(ruling)
+        self._mark: object = None  # of the beliefs by which who is eligible keeps hard limits
         self.routing: Routing = configuration.derive(Routings).of(
             ruling.asked, ruling.standing, dialect
         )
@@ -168,12 +181,17 @@ class SettledKind:
         """Return it on a route: one of its routing's, or one that a single call has."""
         for known in self._routed:
             if known.asked is route:
-                return known
+                if known.mark is beliefs.mark or (
+                    known.review_key is None and known.learning is beliefs.learning
+                ):
+                    return known
+                self._routed.remove(known)
+                break
         review_key = self.routing.choices if route.is_guarded else None
         choices = beliefs.choices.get(review_key) if review_key else None
         name, index = self._ruling.task.name, self.task_index
         law = with_law_in_force(route, choices, name, index, beliefs, locked=self.is_part)
-        found = RoutedKind(route, law, review_key, choices)
+        found = RoutedKind(route, law, review_key, choices, beliefs.learning, beliefs.mark)
         routing = self.routing
         if any(route is one for one in (routing.within, routing.beyond, routing.off)):
             self._routed.append(found)
@@ -197,6 +215,9 @@ class SettledKind:
             at_s: the same time in epoch seconds.
             has_credential: the caller has a key of its own that may go on.
         """
+        if self._is_limited and self._mark is not beliefs.mark:
+            self._eligible.clear()
+            self._mark = beliefs.mark
         constraints, keeps_nothing = self._constraints, self.keeps_nothing
         needs, text_bytes, most = request.needs, request.text_bytes, request.output_limit
         if constraints.lacking & Needs.PARALLEL_TOOLS and request.calls_together():
@@ -247,3 +268,12 @@ class SettledKind:
         return within_limits(
             eligible, ruling.usual, ruling.standing, rules, beliefs, category, size
         )
+
+
+def _is_limited(ruling: Ruling) -> bool:
+    """Return whether beliefs say who is eligible: some hard limit is asked for."""
+    rules = ruling.policy.rules
+    if rules.cost_usd is not None or rules.latency_ms is not None:
+        return True
+    holders = (ruling.standing.strategy, ruling.standing.role, ruling.usual.strategy)
+    return any(one is not None and one.limits.hard for one in (*holders, ruling.usual.role))
