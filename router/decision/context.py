@@ -93,9 +93,10 @@ class CallContext(Struct, frozen=True):
     @property
     def warnings(self) -> tuple[str, ...]:
         """What of its hints was not followed, and what holds instead, though the call goes on."""
-        hints = tuple(w for w in (self.task.warning, self.spend_tag.warning) if w is not None)
-        if not self.held_to:
-            return hints  # most often
+        of_task, of_tag = self.task.warning, self.spend_tag.warning
+        if of_task is None and of_tag is None and not self.held_to:
+            return ()  # most often
+        hints = [warning for warning in (of_task, of_tag) if warning is not None]
         catalog = self.beliefs.configuration.catalog
         return (*hints, *(warning_under(one, self.route, catalog) for one in self.held_to))
 

@@ -23,20 +23,20 @@ def decision_headers(
         answered: who did, where it is known.
         kind: of the decision, where that is known.
     """
-    context = decision.context
+    context, plan = decision.context, decision.plan
     head, why, reason = (kind or kind_of(decision)).derive(_of_kind, decision)
-    if answered is not None and answered is not decision.plan.drawn:
+    if answered is not None and answered is not plan.drawn:
         reason = _reason(in_the_end(why, decision, answered))
-    out = [
-        *request_ids(decision.nonce.hex().encode()),
-        (b"x-router-decision-id", decision_id.encode()),
-        *head,
-        (b"x-router-propensity", f"{decision.plan.propensity:.6g}".encode()),
-        (b"x-router-posterior-version", str(context.beliefs.version).encode()),
+    out = request_ids(decision.nonce.hex().encode())
+    out.append((b"x-router-decision-id", decision_id.encode()))
+    out += head
+    out += (
+        (b"x-router-propensity", b"%.6g" % plan.propensity),
+        (b"x-router-posterior-version", b"%d" % context.beliefs.version),
         reason,
-    ]
-    if decision.plan.relaxed:
-        out.append((b"x-router-relaxed", ", ".join(decision.plan.relaxed).encode()))
+    )
+    if plan.relaxed:
+        out.append((b"x-router-relaxed", ", ".join(plan.relaxed).encode()))
     if warnings := context.warnings:
         out.append((b"x-router-warning", "; ".join(warnings).encode("ascii", "replace")))
     return out
@@ -67,20 +67,16 @@ def answer_headers(
 ) -> list[Header]:
     """Return the headers of an answer: what of the provider's goes back, and ours."""
     attempt = reply.attempt
-    upstream_s = attempt.ttft_s or attempt.latency_s
-    sent = attempt.outgoing
-    translated: list[Header] = []
+    endpoint, sent = attempt.endpoint, attempt.outgoing
+    out = returned_headers(reply.headers, named=decision.context.route.by_name)
+    out += decision_headers(decision, decision_id, endpoint, kind)
+    out.append((b"x-router-endpoint", endpoint.id.encode()))
+    out.append((b"x-router-attempts", b"%d" % attempt.number))
     if sent is not None and sent.is_translated:
-        told = decision.context.translations.told_of(attempt.endpoint) or ""
-        translated.append((b"x-router-translated", told.encode()))
+        told = decision.context.translations.told_of(endpoint) or ""
+        out.append((b"x-router-translated", told.encode()))
     if sent is not None and sent.left_out:
-        translated.append((b"x-router-left-out", ", ".join(sent.left_out).encode()))
-    timing = f"decide;dur={decide_s * 1e3:.2f}, upstream;dur={upstream_s * 1e3:.1f}"
-    return [
-        *returned_headers(reply.headers, named=decision.context.route.by_name),
-        *decision_headers(decision, decision_id, attempt.endpoint, kind),
-        (b"x-router-endpoint", attempt.endpoint.id.encode()),
-        (b"x-router-attempts", str(attempt.number).encode()),
-        *translated,
-        (b"server-timing", timing.encode()),
-    ]
+        out.append((b"x-router-left-out", ", ".join(sent.left_out).encode()))
+    passed_ms = decide_s * 1e3, (attempt.ttft_s or attempt.latency_s) * 1e3
+    out.append((b"server-timing", b"decide;dur=%.2f, upstream;dur=%.1f" % passed_ms))
+    return out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from operator import itemgetter
 from typing import Protocol
@@ -158,17 +158,17 @@ def forward_query(query: bytes, to: Destination) -> bytes:
     return b"&".join(p for p in parts if p.partition(b"=")[0].lower() not in KEYS_IN_QUERIES)
 
 
-def returned_headers(headers: Iterable[Header], *, named: bool) -> list[Header]:
+def returned_headers(headers: Sequence[Header], *, named: bool) -> list[Header]:
     """Return what of a provider's headers a client is to see of a decided call.
 
     Args:
         named: the caller named the model, so that limits of that provider say something.
     """
-    listed = list(headers)
-    if hop := named_by_connection(listed):
-        listed = [header for header in listed if header[0] not in hop]
-    places = _returned(tuple([name for name, _ in listed]), named)
-    return [(name, listed[place][1]) for place, name in places]
+    names = tuple(map(_NAME, headers))
+    if b"connection" in names and (hop := named_by_connection(headers)):
+        headers = [header for header in headers if header[0] not in hop]
+        names = tuple(map(_NAME, headers))
+    return [(name, headers[place][1]) for place, name in _returned(names, named)]
 
 
 @lru_cache(maxsize=4096)
