@@ -537,6 +537,7 @@ FLOOD = b"a" * (MAX_HEAD_BYTES + 1)
         b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
         b"SSH-2.0-OpenSSH_9.9\r\n",
         b"HTTP/2.0 200 OK\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/2.0 200 OK\r\n\r\n",
         b"HTTP/1.1 200 " + FLOOD,
         HEAD + b"x-flood: " + FLOOD,
         HEAD + b"x-flood: " + FLOOD + b"\r\ncontent-length: 2\r\n\r\nok",

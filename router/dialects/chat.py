@@ -85,7 +85,7 @@ NO_SEARCHES = (None, None, None)
 class ChatRequest(NativeRequest):
     """One request, read as far as anybody looks."""
 
-    __slots__ = ("_read", "declared", "output_limit")
+    __slots__ = ("_read", "declared", "output_limit", "repeatable")
 
     dialect = Dialect.CHAT
     kept: StoredKind | None = None
@@ -104,11 +104,7 @@ class ChatRequest(NativeRequest):
         self.output_limit: int | None = None  # the most tokens that the caller wants
         if read.max_completion_tokens is not None or read.max_tokens is not None:
             self.output_limit = whole(read.max_completion_tokens) or whole(read.max_tokens)
-
-    @property
-    def repeatable(self) -> bool:
-        """Whether it stores nothing at the provider, so that it may go out twice."""
-        return not self._read.store
+        self.repeatable = not read.store  # at the provider, so that it may go out twice
 
     @property
     def n_choices(self) -> int:

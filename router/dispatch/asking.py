@@ -53,6 +53,8 @@ from router.translation.carried import NO_MARKS
 from telemetry.traces import NOT_TRACED
 
 log = structlog.get_logger()
+NOTHING, CONTENT, END = Hold.NOTHING, Hold.CONTENT, Hold.END
+"""Looked up once: on their class they are slow to be found."""
 
 
 class AskingRules(Struct, frozen=True):
@@ -218,7 +220,7 @@ class Asking:
             self.deadline,
             self._deadline_s,
             self._let_go_s,
-            Hold.END if self.buffers else Hold.CONTENT if waits else Hold.NOTHING,
+            END if self.buffers else CONTENT if waits else NOTHING,
             permit.grant,
             self._trace,
         )
@@ -250,7 +252,9 @@ class Asking:
         unsure = NO_MARKS if outgoing.is_translated else translations.unsure(endpoint)
         if unsure:
             return self._ask_unsure(attempt, outgoing, unsure, clock)
-        return self._with_usage(attempt, outgoing, clock)
+        if outgoing.streamed:
+            return self._with_usage(attempt, outgoing, clock)
+        return self._dispatcher.attempt(attempt, self._sending(attempt, outgoing), clock)
 
     async def _ask_unsure(
         self, attempt: Attempt, outgoing: Outgoing, unsure: frozenset[str], clock: Deadline
@@ -297,7 +301,12 @@ class Asking:
         return reply
 
     def _sending(
-        self, attempt: Attempt, outgoing: Outgoing, *, ask_usage: bool, may_shed: bool
+        self,
+        attempt: Attempt,
+        outgoing: Outgoing,
+        *,
+        ask_usage: bool = False,
+        may_shed: bool = False,
     ) -> Sending:
         """Return what goes out now; that it does is recorded first, where that is asked for."""
         endpoint, exchange, context = attempt.endpoint, self._exchange, self._context

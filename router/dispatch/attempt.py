@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from router.budgets.leaves import Leave
 from router.dialects.request import Outgoing
@@ -86,8 +87,7 @@ class Attempt(Ending):
         return self.stream is not None and self.stream.state.spoke
 
 
-@dataclass(slots=True)
-class Sending:
+class Sending(Struct):
     """What goes out, and how its answer is to be read."""
 
     headers: list[Header]
@@ -103,8 +103,7 @@ class Sending:
         return self.request.streamed
 
 
-@dataclass(slots=True)
-class Reply:
+class Reply(Struct):
     """An answer that may go to the client: status, headers, and the body whole or in chunks."""
 
     attempt: Attempt

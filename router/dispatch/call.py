@@ -240,7 +240,8 @@ class _Call:
         """Return an attempt that is under way from now on."""
         waits = has_others or bool(self.under_way)
         attempt = self.asking.begin(permit, number, waits=waits)
-        self.books.let_go()
+        if number > 1:
+            self.books.let_go()
         self.under_way.append(attempt)
         if permit.grant is not None:
             token = partial(self.books.token, permit.endpoint)

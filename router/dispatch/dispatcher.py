@@ -77,8 +77,9 @@ class Dispatcher:
         limits = attempt.limits
         request, body, headers = sending.request, sending.body, sending.headers
         limit_s = limits.first_token_s if request.streamed else limits.answer_s
-        if limit_s > attempt.deadline - now:
-            limit_s = max(attempt.deadline - now, 0.0)
+        left_s = attempt.deadline - now
+        if left_s < limit_s:
+            limit_s = left_s if left_s > 0.0 else 0.0
         target = limits.target.with_query(sending.query) if sending.query else limits.target
         may_repeat = request.repeatable and not is_bounded(attempt.grant)
         clock.move(limit_s)

@@ -123,7 +123,11 @@ def _travelling(
     ]
     if len(places) > 1:
         return itemgetter(*places)  # of one it would return that, not a row
-    return lambda headers: tuple([headers[place] for place in places])
+    return _alone_at(places[0]) if places else lambda _: ()
+
+
+def _alone_at(place: int) -> Callable[[Sequence[Header]], tuple[Header, ...]]:
+    return lambda headers: (headers[place],)
 
 
 def headers_in(dialect: Dialect, headers: Sequence[Header], to: Destination) -> list[Header]:

@@ -205,7 +205,7 @@ class Race:
         except BaseException:
             await _give_up(rival)
             raise
-        if may_race and rival.has_begun:
+        if rival.has_begun:
             await _give_up(rival)
         return reply
 

@@ -27,7 +27,7 @@ class Rival(Deadline, Generic[T]):
     of which there is none until it is moved, ends the block alone.
     """
 
-    __slots__ = ("_beside", "_inside", "_limit_at", "_slow_at", "_start", "_won")
+    __slots__ = ("_beside", "_inside", "_limit_at", "_slow_at", "_start", "_won", "has_begun")
 
     def __init__(self, wait_s: float, start: Callable[[], Coroutine[Any, Any, T] | None]) -> None:
         """Prepare.
@@ -41,6 +41,7 @@ class Rival(Deadline, Generic[T]):
         self._limit_at = math.inf
         self._start = start
         self._beside: asyncio.Task[T] | None = None
+        self.has_begun = False  # the task
         self._inside = True
 
     def __exit__(
@@ -75,13 +76,9 @@ class Rival(Deadline, Generic[T]):
         self.due_at = min(self._limit_at, self._slow_at)
         self._clock.add(self)
         if coroutine is not None:
+            self.has_begun = True
             self._beside = asyncio.get_running_loop().create_task(coroutine)
             self._beside.add_done_callback(self._done)
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether it was started."""
-        return self._beside is not None
 
     @property
     def may_answer(self) -> bool:

@@ -21,6 +21,10 @@ LATELY_S = 10.0
 """Whoever failed within this time is asked again out of the retry budget only."""
 
 
+_COUNTS = Result.RATE_LIMIT
+"""From it on results count against an endpoint; looked up once."""
+
+
 class Health:
     """All breakers of this process, by the endpoint's digest: they outlive a configuration."""
 
@@ -130,7 +134,7 @@ class Health:
             status: with which it answered; 0: it did not, or that is not known.
         """
         breaker = self.breakers[digest]
-        if digest not in self._marked and result < Result.RATE_LIMIT:
+        if digest not in self._marked and result < _COUNTS:
             breaker.in_flight -= 1
             return
         breaker.end(result, now, now if began_at is None else began_at, retry_after_s)

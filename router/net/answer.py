@@ -83,7 +83,10 @@ class Answer:
 
     def rest(self) -> bytes | None:
         """Return all that was not read yet, where the end has arrived; None: it has not."""
-        return self._taken() if self._ended and self._error is None else None
+        if not self._ended or self._error is not None:
+            return None
+        chunks, self.chunks, self.n_unread = self.chunks, [], 0
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     async def head(self) -> Answer:
         """Return this answer with its status and headers; whoever waits no more gives it up.

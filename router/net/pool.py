@@ -39,6 +39,7 @@ MAX_KINDS = 512
 """Rows of names that were seen to be names; clients and endpoints that differ in them are few."""
 FRAMING = frozenset((b"host", b"content-length", b"transfer-encoding"))
 """Headers that only the pool writes."""
+CHUNKED = b"transfer-encoding: chunked"
 _NAME = itemgetter(0)
 _LINE = b": ".join
 
@@ -304,7 +305,8 @@ class Adapted:
     ) -> UpstreamResponse:
         """Send one request; see `Upstream`."""
         n_body = len(body) if isinstance(body, bytes) else body.length
-        own = [(b"host", target.authority), _framing(n_body)]
+        length = None if n_body is None else (b"content-length", b"%d" % n_body)
+        own = [(b"host", target.authority), length or (b"transfer-encoding", b"chunked")]
         stream = httpx.ByteStream(body) if isinstance(body, bytes) else _Stream(body.pieces)
         request = httpx.Request(method, target.url, headers=own + headers, stream=stream)
         return _AdaptedResponse(await self._transport.handle_async_request(request))
@@ -335,12 +337,6 @@ class _AdaptedResponse:
         await self._response.aclose()
 
 
-def _framing(n_body: int | None) -> Header:
-    if n_body is None:
-        return (b"transfer-encoding", b"chunked")
-    return (b"content-length", b"%d" % n_body)
-
-
 def write_head(method: str, target: Target, headers: list[Header], n_body: int | None) -> bytes:
     """Return a request's head.
 
@@ -355,7 +351,8 @@ def write_head(method: str, target: Target, headers: list[Header], n_body: int |
     said = b"".join((spoken, target.path, target.authority, *lines))
     if said.find(b"\n") >= 0 or said.find(b"\r") >= 0 or said.find(b"\0") >= 0:
         raise httpx.LocalProtocolError("a line break or NUL inside a request's head")
-    return b"\r\n".join((spoken + target.opening, *lines, _LINE(_framing(n_body)), b"", b""))
+    framing = CHUNKED if n_body is None else b"content-length: %d" % n_body
+    return b"\r\n".join((spoken + target.opening, *lines, framing, b"", b""))
 
 
 @lru_cache(MAX_KINDS)
