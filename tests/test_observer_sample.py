@@ -120,10 +120,10 @@ def test_turns_of_a_conversation_at_the_provider_are_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "share"), [(True, 1.0), (False, 0.0), ({"sample": 0.2}, 0.2), ({"sample": 1}, 1.0)]
+    ("said", "sample"), [(True, 1.0), (False, None), ({"sample": 0.2}, 0.2), ({"sample": 1}, 1.0)]
 )
-def test_signals_are_a_switch_or_a_share(said: Any, share: float) -> None:
-    assert AppEntry.model_validate({"signals": said}).signals_share == share
+def test_signals_are_a_switch_or_a_share(said: Any, sample: float | None) -> None:
+    assert AppEntry.model_validate({"signals": said}).signals_sample == sample
 
 
 @pytest.mark.parametrize("said", [{"sample": 0}, {"sample": 1.1}, {}, {"share": 0.2}, 0.2])

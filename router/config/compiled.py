@@ -19,6 +19,7 @@ from router.config.entries import (
     File,
     Learn,
     MatchEntry,
+    SampleRateEntry,
     Streaming,
     TaskEntry,
 )
@@ -108,13 +109,12 @@ class App:
     releases: Releasing = Releasing.AUTO  # who says yes to them
     # What calls ask of its entry, which is slow to be asked.
     buffers: bool = field(init=False)  # its streams come whole
-    signals_share: float | None = field(init=False)  # of its conversations; None: nobody looks
+    signals_sample: float | SampleRateEntry | None = field(init=False)  # None: nobody looks
 
     def __post_init__(self) -> None:
         entry = self.entry
         object.__setattr__(self, "buffers", entry.stream is Streaming.BUFFERED)
-        share = entry.signals_share if entry.signals else None
-        object.__setattr__(self, "signals_share", share)
+        object.__setattr__(self, "signals_sample", entry.signals_sample)
 
 
 @dataclass(frozen=True, slots=True)

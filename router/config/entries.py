@@ -6,7 +6,7 @@ from enum import StrEnum
 from functools import cache
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from router.config.budgets import Budgets
 from router.config.exploring import ExploringEntry
@@ -112,11 +112,26 @@ class UserEntry(PreferencesEntry):
     """Keys of the user's own. Without any the name is a label, which only tightens."""
 
 
+class SampleRateEntry(Entry):
+    """From how many calls on labels are read off a share of an app's conversations alone."""
+
+    above_calls_per_s: Annotated[float, Field(gt=0)]
+    """So many calls a second of the app, in one process, are read at most; of fewer, all."""
+
+
+def _kind_of_sample(value: object) -> str:
+    return "rate" if isinstance(value, dict | SampleRateEntry) else "share"
+
+
 class SignalsEntry(Entry):
     """Off how many of an app's conversations labels are read."""
 
-    sample: Annotated[float, Field(gt=0, le=1)]
-    """The share of conversations, each of them whole. What is left out is counted, and no label."""
+    sample: Annotated[
+        Annotated[float, Field(gt=0, le=1), Tag("share")] | Annotated[SampleRateEntry, Tag("rate")],
+        Discriminator(_kind_of_sample),
+    ]
+    """The share of conversations, each of them whole, or the rate of calls above which there is
+    one. What is left out is counted, and no label."""
 
 
 class AppEntry(PreferencesEntry):
@@ -172,10 +187,11 @@ class AppEntry(PreferencesEntry):
     """What becomes of whom a review finds better. Unset, as the organisation says, else `auto`."""
 
     @property
-    def signals_share(self) -> float:
-        """Off which share of its conversations labels are read."""
-        signals = self.signals
-        return signals.sample if isinstance(signals, SignalsEntry) else float(signals)
+    def signals_sample(self) -> float | SampleRateEntry | None:
+        """Off which share of its conversations labels are read, or above which rate; None: none."""
+        if isinstance(self.signals, SignalsEntry):
+            return self.signals.sample
+        return 1.0 if self.signals else None
 
 
 GENERAL = "general"

@@ -1,6 +1,7 @@
 """Running a plan: attempts, streams, the books.
 
 - `headers`: which headers travel
+- `rate_shares`: of many calls which share the observer is told of
 - `observer_line`: what the observer is told of finished calls
 - `sampling`: which calls it is told of
 - `fates`: what a refusal is about

@@ -19,6 +19,7 @@ import structlog
 
 from router.config.entries import UnitKind
 from router.decision.decide import Decision
+from router.dispatch.rate_shares import RateShares
 from telemetry import keys
 from telemetry.observed import MAX_PART_BYTES, Observed, header_of
 from telemetry.processes import lasting_environment
@@ -45,6 +46,7 @@ class ObserverLine(asyncio.Protocol):
         self.n_told = 0
         self.n_dropped = 0
         self.n_sampled_out = 0  # of conversations that no label is read off
+        self.rate_shares = RateShares()
         self._command = [
             sys.executable,
             "-m",

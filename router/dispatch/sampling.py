@@ -3,7 +3,8 @@
 A conversation is observed as a whole or not at all, by every router of a store and over restarts:
 what is read off later turns (a repetition, an edit, a tool's error) stays what it is. So it follows
 from a keyed digest of what all of its calls have in common: the session or episode that is
-declared, else the words with which its first user began it.
+declared, else the words with which its first user began it. Where the share follows from a rate of
+calls, all of this holds until the share takes its next step, and each process has its own.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from hashlib import blake2b
 
 from msgspec import Raw
 
+from router.config.entries import SampleRateEntry
 from router.decision.context import CallContext
 from router.dialects.request import CallRequest
 from router.dialects.turns import message_of, texts_of
@@ -29,16 +31,34 @@ def observer_of(
     Args:
         secret: returns the store's, which draws follow from.
     """
-    share = context.caller.app.signals_share
+    sample = context.caller.app.signals_sample
     # Of a profile one prompt goes to many, which would look as if it was asked again.
-    if observer is None or share is None or context.hints.profile:
+    if observer is None or sample is None or context.hints.profile:
         return None
     if not context.request.says_something:
         return None
-    if share < 1.0 and not is_within(share, conversation_of(context), secret()):
+    if sample != 1.0 and not _is_chosen(observer, sample, context, secret):
         observer.n_sampled_out += 1
         return None
     return observer
+
+
+def _is_chosen(
+    observer: ObserverLine,
+    sample: float | SampleRateEntry,
+    context: CallContext,
+    secret: Callable[[], bytes],
+) -> bool:
+    """Return whether a call is of a conversation that labels are read off now."""
+    if not isinstance(sample, SampleRateEntry):
+        return is_within(sample, conversation_of(context), secret())
+    most, now_s = sample.above_calls_per_s, context.at.monotonic_s
+    rated = observer.rate_shares.of(context.caller.app.digest, now_s)
+    share = rated.at(most, now_s)
+    chosen = share >= 1.0 or is_within(share, conversation_of(context), secret())
+    if chosen:
+        rated.count(most, now_s)
+    return chosen
 
 
 def is_within(share: float, conversation: bytes, secret: bytes) -> bool:

@@ -53,7 +53,8 @@ def as_meant(value: Any, kinds: frozenset[Any]) -> Any:
     Raises:
         ValueError: it is none; says what to write.
     """
-    if kinds and kinds <= NUMBERS:
+    plain = {kind for kind in kinds if not hasattr(kind, "model_fields")}
+    if plain and plain <= NUMBERS:  # a mapping beside it is left as it is
         return _as_number(value)
     if bool in kinds:
         return _as_truth(value, kinds)

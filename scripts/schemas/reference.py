@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from router.config.budgets import BudgetEntry
-from router.config.entries import AppEntry, File, MatchEntry, SignalsEntry, TaskEntry, UserEntry
+from router.config.entries import (
+    AppEntry,
+    File,
+    MatchEntry,
+    SampleRateEntry,
+    SignalsEntry,
+    TaskEntry,
+    UserEntry,
+)
 from router.config.exploring import ExploringEntry
 from router.config.keys import HeldKeyEntry
 from router.config.notices import NoticesEntry, WebhookEntry
@@ -117,6 +125,7 @@ PAGES = (
         "[budgets](budgets.md) say what the fields do together.",
         ("Apps", AppEntry, "apps.NAME"),
         ("Labels read off calls", SignalsEntry, "apps.NAME.signals"),
+        ("Above a rate of calls", SampleRateEntry, "apps.NAME.signals.sample"),
         ("Keys that say more", HeldKeyEntry, "keys"),
         ("Tasks", TaskEntry, "tasks.NAME"),
         ("What marks a task", MatchEntry, "tasks.NAME.match"),
