@@ -16,6 +16,8 @@ from redis.sentinel import MasterNotFoundError
 
 from telemetry.memory import TO_SET
 
+STORE_VARIABLE = "REDIS_URL"
+"""What names the store, in every fix."""
 MAX_SAID = 160
 """Characters of a server's own words."""
 WORD = r"(?:^|error: |: -?)(?:{})\b"
@@ -36,9 +38,14 @@ class StoreTrouble:
         """Return it as one object."""
         return asdict(self)
 
-    def told(self) -> dict[str, str]:
-        """Return the fields of a line of log."""
-        return {"reason": self.reason, "said": self.said, "fix": self.fix}
+    def told(self, *, named: str = STORE_VARIABLE) -> dict[str, str]:
+        """Return the fields of a line of log.
+
+        Args:
+            named: the environment variable that names this store.
+        """
+        fix = self.fix.replace(STORE_VARIABLE, named)
+        return {"reason": self.reason, "said": self.said, "fix": fix}
 
     @property
     def shown(self) -> str:

@@ -32,8 +32,8 @@ from telemetry.trials import Trial
 from workers.archive.archive import identity
 from workers.archive.retention import Keep
 from workers.archive.thaw import UNKNOWN
-from workers.jobs import jobs, schedule
-from workers.jobs.clock import DONE, JobClock
+from workers.jobs import clock, jobs, schedule
+from workers.jobs.clock import DONE, JobClock, JobRunner
 from workers.jobs.place import Place
 from workers.jobs.questions import EVERY_S, Questions
 from workers.jobs.worker import ALLOWED, JobWorker
@@ -255,6 +255,76 @@ def test_without_a_server_for_jobs_a_cluster_runs_none_and_says_what_to_set(
 
     assert [line["event"] for line in said] == ["no jobs are run"]
     assert "RQ_REDIS_URL" in said[0]["reason"]
+
+
+def run_until(asking: JobClock, done: Callable[[], bool]) -> None:
+    """Run what asks for jobs until something holds, or for 20 s."""
+    running = threading.Thread(target=asking.run)
+    running.start()
+    try:
+        until(done, 20)
+    finally:
+        asking.place.stop.set()
+        running.join()
+
+
+def test_a_queue_of_its_own_that_is_away_is_told_by_its_own_name(
+    store: PrivateServer,
+    client: Any,
+    address: Address,
+    state_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    prepare(client, shards=1)
+    monkeypatch.setenv("RQ_REDIS_URL", "redis://127.0.0.1:9/0")
+    place = Place(address, state_dir / "archive", 1, Keep(30, 1 << 30))
+
+    with capture_logs() as said:
+        run_until(clock_of(place), lambda: bool(said))
+
+    assert said[0]["event"] == "the jobs' own store is away: no jobs"
+    assert "RQ_REDIS_URL" in said[0]["fix"]
+
+
+def test_where_the_process_for_jobs_fails_burials_go_on_and_it_is_said(
+    store: PrivateServer,
+    client: Any,
+    address: Address,
+    state_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    prepare(client, shards=1)
+    client.hset(keys.ENDED, "somebody", "1")
+    buried: list[int] = []
+    monkeypatch.setattr(clock, "bury_dead", lambda *_, now_ms: buried.append(now_ms))
+    monkeypatch.setattr(clock, "OFTEN_S", 0.2)
+    monkeypatch.setitem(EVERY_S, "bury", 0.4)
+    monkeypatch.setattr(Questions, "ask", lambda *_, **__: True)
+    place = Place(address, state_dir / "archive", 1, Keep(30, 1 << 30))
+    failing = JobClock(place, [sys.executable, "-c", "raise SystemExit(3)"])
+
+    with capture_logs() as said:
+        run_until(failing, lambda: len(buried) >= 4)
+
+    assert [line["event"] for line in said] == ["the process for jobs failed"]
+
+
+def test_a_process_for_jobs_that_ended_while_it_waited_is_noticed_and_replaced() -> None:
+    script = "import socket, sys; line = socket.socket(fileno=int(sys.argv[2])); "
+    script += f"line.recv(99); line.sendall({DONE!r}); line.recv(99)"
+    runner = JobRunner([sys.executable, "-c", script], lambda: False)
+    runner.run(["take"])
+    assert runner._process is not None
+    runner._process.kill()
+    runner._process.wait()
+
+    with capture_logs() as said:
+        runner.run(["take"])
+        runner.end()
+
+    assert [(line["event"], line["code"]) for line in said] == [
+        ("the process for jobs ended while it waited", -9)
+    ]
 
 
 @pytest.mark.slow

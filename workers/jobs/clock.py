@@ -22,13 +22,13 @@ from telemetry import keys
 from telemetry.errors import StoreUnavailable
 from telemetry.processes import child_environment
 from telemetry.store import Client, StoreErrors, connect
-from telemetry.trouble import trouble_of
+from telemetry.trouble import STORE_VARIABLE, trouble_of
 from workers.archive.archive import identity
 from workers.jobs import recent
 from workers.jobs.burials import bury_dead
 from workers.jobs.place import TIMEOUT_S, Place
 from workers.jobs.questions import EVERY_S, OFTEN_S, Questions
-from workers.jobs.queue import RQ_JOB, job_id, jobs_address, queue_name
+from workers.jobs.queue import RQ_JOB, job_id, jobs_address, queue_name, queue_variable
 
 log = structlog.get_logger()
 
@@ -53,6 +53,10 @@ class RunnerFailed(Exception):
         self.is_away = is_away
 
 
+class QueueAway(Exception):
+    """The jobs' queue could not be asked, which may have a server of its own."""
+
+
 @dataclass(slots=True)
 class JobRunner:
     """The process that runs jobs, while there is one."""
@@ -73,6 +77,7 @@ class JobRunner:
         Raises:
             RunnerFailed: it ended, could not reach the store, or cannot be started.
         """
+        self.notice_end()
         try:
             if self._line is None:
                 self._start()
@@ -89,6 +94,12 @@ class JobRunner:
         except OSError as error:
             self.end()
             raise RunnerFailed(str(error)) from None
+
+    def notice_end(self) -> None:
+        """Take note where one that waited for jobs ended unasked: the next has another."""
+        if self._process is not None and self._process.poll() is not None:
+            log.warning("the process for jobs ended while it waited", code=self._process.returncode)
+            self.end()
 
     def _start(self) -> None:
         self._line, theirs = socket.socketpair()
@@ -126,6 +137,7 @@ class JobClock:
     _marks: list[str] = field(default_factory=list)
     _moved_at: float = 0.0  # when records came last
     _pause_s: float = FIRST_PAUSE_S
+    _starts_at: float = 0.0  # monotonic seconds: not before is a process started that failed
     _is_away: bool = False
 
     def __post_init__(self) -> None:
@@ -149,6 +161,8 @@ class JobClock:
 
     def _round(self, client: Client, questions: Questions) -> float:
         """Have run what is due; return how long to rest."""
+        rest_s = OFTEN_S - time.time() % OFTEN_S
+        self.runner.notice_end()
         try:
             if names := self._due(client, questions):
                 self.runner.run(names)
@@ -157,18 +171,24 @@ class JobClock:
             self._say_away(error)
             self._forget(questions)
             return AWAY_S
+        except QueueAway as away:
+            self._say_away(away.__cause__ or away, named=queue_variable())
+            self._forget(questions)
+            return AWAY_S
         except RunnerFailed as error:
             self._forget(questions)
             if error.is_away:
                 return AWAY_S
-            log.error("the process for jobs is started again", reason=str(error))
+            log.error("the process for jobs failed", reason=str(error), again_in_s=self._pause_s)
+            self._starts_at = time.monotonic() + self._pause_s
             self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
-            return self._pause_s / 2
-        self._pause_s = FIRST_PAUSE_S
+            return rest_s  # what takes no process goes on
+        if time.monotonic() >= self._starts_at:
+            self._pause_s = FIRST_PAUSE_S
         if self._is_away:
             log.info("store is back")
         self._is_away = False
-        return OFTEN_S - time.time() % OFTEN_S
+        return rest_s
 
     def _due(self, client: Client, questions: Questions) -> list[str]:
         """Return the jobs whose period has begun, that nobody asked for, and have to do."""
@@ -179,11 +199,17 @@ class JobClock:
         now_ms = int(archive.client.time()[0]) * 1000
         if "bury" in new and archive.client.hlen(keys.ENDED):
             bury_dead(archive.client, archive.n_shards, now_ms=now_ms)  # it takes no process
+        if time.monotonic() < self._starts_at:
+            self._asked["bury"] = periods["bury"]
+            return []
         names = [name for name in new if name != "bury" and questions.ask(name, now_ms=now_ms)]
         pipeline, queue = client.pipeline(transaction=False), queue_name(identity(self.place.root))
         for name in names:
             pipeline.exists(RQ_JOB + job_id(queue, name, periods[name]))
-        others = pipeline.execute()
+        try:
+            others = pipeline.execute()
+        except (RedisError, *StoreErrors) as error:
+            raise QueueAway from error
         self._asked |= {name: periods[name] for name in new}
         return [name for name, is_asked in zip(names, others, strict=True) if not is_asked]
 
@@ -200,9 +226,10 @@ class JobClock:
         questions.forget()
         self._asked.clear()
 
-    def _say_away(self, error: BaseException) -> None:
+    def _say_away(self, error: BaseException, *, named: str = STORE_VARIABLE) -> None:
         if not self._is_away:
             trouble = trouble_of(error)
-            what = "store takes nothing" if trouble.answers else "store is away"
-            log.warning(f"{what}: no jobs", **trouble.told())
+            whose = "store" if named == STORE_VARIABLE else "the jobs' own store"
+            what = "takes nothing" if trouble.answers else "is away"
+            log.warning(f"{whose} {what}: no jobs", **trouble.told(named=named))
         self._is_away = True
