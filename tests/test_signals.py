@@ -216,6 +216,8 @@ def test_an_observer_that_dies_costs_no_call_and_is_started_again(
         ask(sidecar, 2)
 
         sidecar.until(lambda: signals(sidecar).get("tools", 0) >= 2, within_s=20)
+        metrics = sidecar.http.get("/metrics").text
+        assert "router_observer_restarts 1" in metrics
 
 
 @pytest.mark.parametrize("app", [{"signals": False}])

@@ -45,6 +45,7 @@ class ObserverLine(asyncio.Protocol):
     def __init__(self, state_dir: Path, address: Address, *, n_shards: int) -> None:
         self.n_told = 0
         self.n_dropped = 0
+        self.n_restarts = 0  # of an observer that ended
         self.n_sampled_out = 0  # of conversations that no label is read off
         self.rate_shares = RateShares()
         self._command = [
@@ -154,6 +155,7 @@ class ObserverLine(asyncio.Protocol):
         loop.call_later(self._pause_s, self._again)
 
     def _again(self) -> None:
+        self.n_restarts += 1
         if self._process is not None:
             self._process.kill()
             self._process.poll()

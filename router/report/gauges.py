@@ -42,9 +42,10 @@ def gauges(
 ) -> Gauges:
     """Return all gauges of a sidecar."""
     counters, known, fates = writer.counters, keeper.current.known, keeper.references
-    told, missed, left_out = 0, 0, 0
+    told, missed, left_out, restarts = 0, 0, 0, 0
     if observer is not None:
         told, missed, left_out = observer.n_told, observer.n_dropped, observer.n_sampled_out
+        restarts = observer.n_restarts
     return {
         "router_snapshot_age_seconds": ("Age of the posteriors.", keeper.age_s),
         "router_posterior_version": ("Their version.", keeper.current.version),
@@ -92,6 +93,7 @@ def gauges(
             "Calls of conversations that `signals.sample` leaves out.",
             left_out,
         ),
+        "router_observer_restarts": ("Times that it ended and was started again.", restarts),
         "router_decisions_kept": ("Decisions written down.", decisions.n_written),
         "router_decisions_dropped": ("Decisions not kept.", decisions.n_dropped),
         "router_decisions_waiting": ("Decisions that wait for the store.", decisions.n_waiting),
