@@ -157,7 +157,7 @@ USAGE = {
 
 def records(address: Address) -> np.ndarray:
     """All records in the streams; nobody reads them here."""
-    client, found = connect(address), []
+    client, found = connect(address), [decoding.decode(b"")[0]]
     for shard in range(SHARDS):
         for _, entry in client.xrange(keys.stream(shard)):
             found.append(decoding.decode(frames.unpack(entry[b"f"]).body)[0])

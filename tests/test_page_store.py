@@ -25,6 +25,7 @@ from pages import GAINS
 from rich.cells import cell_len
 
 from bandit.told_verdicts import to_plain
+from router.beliefs.kept import ReviewKey
 from telemetry import keys
 from telemetry.changes import ChangeRecord, append
 from telemetry.embedded import PrivateServer
@@ -88,6 +89,7 @@ def test_the_page_tells_what_calls_feedback_trials_and_changes_left(
             challenger="b",
             began_ms=now_ms,
             ends_ms=now_ms + 86_400_000,
+            release_key=ReviewKey("shop", "quality", "", "a").release_keys(["code"])[0],
         )
         start(client, trial)
         told = {"verdict": to_plain(GAINS), "row": to_plain(GAINS), "signals": {"human": 4}}
