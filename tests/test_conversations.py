@@ -94,6 +94,12 @@ async def found(draws: Draws, key_: bytes) -> StoredDraw | None:
         await asyncio.sleep(0.01)
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy this machine is, a store that is there is heard."""
+    monkeypatch.setattr("router.decision.shared_draws.LOOK_UP_S", 5.0)
+
+
 # -- one conversation ---------------------------------------------------------------------------
 
 
