@@ -157,6 +157,22 @@ def test_a_rival_is_the_deadline_of_its_block_too() -> None:
     run(main())
 
 
+def test_a_block_beside_which_nothing_could_be_started_keeps_its_deadline() -> None:
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+
+        def start() -> Coroutine[Any, Any, str] | None:
+            raise ValueError
+
+        rival = Rival(0.01, start)
+        with pytest.raises(TimeoutError):
+            await until(rival, 0.15)
+        assert not rival.has_begun
+        assert await rival.stop() is None
+
+    run(main())
+
+
 def test_a_deadline_that_passes_leaves_the_task_that_was_started_before() -> None:
     async def main() -> None:
         rival = Rival(0.01, lambda: after(0.3))

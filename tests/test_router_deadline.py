@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from router.net.deadline import Deadline
+from router.net.deadline import Deadline, clock_of
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
@@ -89,5 +89,27 @@ def test_a_cancellation_beside_the_limit_is_not_lost() -> None:
         task = asyncio.create_task(block())
         with pytest.raises(asyncio.CancelledError):
             await task
+
+    run(main())
+
+
+def test_limits_hold_after_one_whose_end_failed() -> None:
+    """That is told to the loop; who waits already, and who comes later, is ended in time."""
+
+    class Failing:
+        due_at = 0.0
+
+        def ring(self) -> None:
+            raise ValueError("nobody is there")
+
+    async def main() -> None:
+        told: list[object] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
+        for _ in range(2):
+            clock_of(loop).add(Failing())
+            with pytest.raises(TimeoutError), Deadline(0.01):
+                await asyncio.Event().wait()
+        assert [str(error) for error in told] == ["nobody is there"] * 2
 
     run(main())

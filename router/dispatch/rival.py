@@ -71,11 +71,13 @@ class Rival(Deadline, Generic[T]):
         if now >= self._limit_at:
             self._interrupt()
             return
+        self._slow_at, self.due_at = math.inf, self._limit_at
+        self._clock.add(self)  # before anything can go wrong: it is the block's deadline, too
         coroutine = self._start()
-        self._slow_at = now + ASK_AGAIN_S if coroutine is None else math.inf
-        self.due_at = min(self._limit_at, self._slow_at)
-        self._clock.add(self)
-        if coroutine is not None:
+        if coroutine is None:
+            self._slow_at = now + ASK_AGAIN_S
+            self.due_at = min(self._limit_at, self._slow_at)
+        else:
             self.has_begun = True
             self._beside = asyncio.get_running_loop().create_task(coroutine)
             self._beside.add_done_callback(self._done)

@@ -51,7 +51,11 @@ class Clock:
         loop, now = asyncio.get_running_loop(), time.monotonic()
         for due in [w for w in self._waiting if w.due_at <= now]:
             self._waiting.discard(due)
-            due.ring()
+            try:
+                due.ring()
+            except Exception as error:  # everybody else's limit holds all the same
+                message = "what was to happen at a time limit failed"
+                loop.call_exception_handler({"message": message, "exception": error})
         self._ticks = bool(self._waiting)
         if self._ticks:
             loop.call_later(self._tick_s, self._tick)
