@@ -33,7 +33,7 @@ from workers.archive.archive import identity
 from workers.archive.retention import Keep
 from workers.archive.thaw import UNKNOWN
 from workers.jobs import clock, jobs, schedule
-from workers.jobs.clock import DONE, JobClock, JobRunner
+from workers.jobs.clock import DONE, JobClock, JobRunner, RunnerFailed
 from workers.jobs.place import Place
 from workers.jobs.questions import EVERY_S, Questions
 from workers.jobs.worker import ALLOWED, JobWorker
@@ -325,6 +325,27 @@ def test_a_process_for_jobs_that_ended_while_it_waited_is_noticed_and_replaced()
     assert [(line["event"], line["code"]) for line in said] == [
         ("the process for jobs ended while it waited", -9)
     ]
+
+
+@pytest.mark.parametrize("is_told", [False, True])
+def test_a_process_for_jobs_that_ends_as_it_is_told_is_said_to_have_ended(
+    is_told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before it is told, its end not noticed yet; or with what it was told unread."""
+    script = "import socket, sys; line = socket.socket(fileno=int(sys.argv[2])); "
+    script += f"line.recv(99); line.sendall({DONE!r}); line.recv(1)"
+    runner = JobRunner([sys.executable, "-c", script], lambda: False)
+    runner.run(["take"])
+    assert runner._process is not None
+    if not is_told:
+        runner._process.kill()
+        runner._process.wait()
+        monkeypatch.setattr(JobRunner, "notice_end", lambda _: None)
+
+    with pytest.raises(RunnerFailed, match=r"^it ended$"):
+        runner.run(["take"])
+
+    assert not runner.is_there
 
 
 @pytest.mark.slow

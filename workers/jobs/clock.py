@@ -91,6 +91,9 @@ class JobRunner:
         except RunnerFailed:
             self.end()
             raise
+        except ConnectionError:  # before it was told, or before it read what it was told
+            self.end()
+            raise RunnerFailed("it ended") from None
         except OSError as error:
             self.end()
             raise RunnerFailed(str(error)) from None
