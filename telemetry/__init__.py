@@ -8,12 +8,13 @@ In reading order:
 - `damaged`: what comes of reading a value of the store that is not sound
 - `logs`, `processes`: what is logged, and how processes end together
 - `tokens`: the fixed bytes that carry a decision
+- `layouts`: tokens and records as numpy reads many at once
 - `decisions`: what feedback needs to know of a decision, shorter
-- `narrow`: records and tokens of version 2, as the wider ones of today
 - `digests`: by which names are known
 - `traces`: the caller's trace of a call, as outcomes carry it
 - `event_ids`: ids of events, which sort by time
 - `events`: the fixed binary record of an outcome or a feedback
+- `narrow`: records and tokens of version 2, as the wider ones of today
 - `repeats`: the one that says that an app asked again
 - `budget_layout`: that of what an attempt came to in budgets
 - `decoding`: how all of them are read back

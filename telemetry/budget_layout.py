@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from telemetry.events import RECORD_SIZE
-from telemetry.tokens import TOKEN
+from telemetry.layouts import TOKEN
 
 MAX_ACCOUNTS = 8
 """Of one attempt: six budgets, and the two ceilings of exploring."""

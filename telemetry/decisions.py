@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from telemetry.errors import MalformedEvent
-from telemetry.tokens import LAYOUT, TOKEN
+from telemetry.layouts import TOKEN
+from telemetry.tokens import LAYOUT
 
 KIND = np.dtype(
     [

@@ -15,7 +15,6 @@ from telemetry import narrow
 from telemetry.budget_layout import are_sound, spends_of
 from telemetry.events import (
     MICRO,
-    RECORD,
     RECORD_SIZE,
     RECORD_VERSION,
     RETRACTED,
@@ -27,6 +26,7 @@ from telemetry.events import (
     Source,
     sealed,
 )
+from telemetry.layouts import RECORD
 
 DTYPES = {narrow.RECORD_VERSION: narrow.RECORD, RECORD_VERSION: RECORD}
 """Layouts that are read, by version; the last is written."""
@@ -57,11 +57,6 @@ def decode(data: bytes, version: int = RECORD_VERSION) -> tuple[NDArray[np.void]
     # A whole record is copied at once by `compress`, and field by field by `records[sound]`.
     found = records if sound.all() else records.compress(sound)
     return found if version == RECORD_VERSION else _widened(found), bad
-
-
-def size_of(version: int) -> int:
-    """Return the bytes of a record of this version."""
-    return DTYPES[version].itemsize
 
 
 def record_of(raw: bytes) -> np.void | None:

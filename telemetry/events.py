@@ -13,9 +13,7 @@ import zlib
 from enum import IntEnum, IntFlag
 from functools import cache
 
-import numpy as np
-
-from telemetry.tokens import TOKEN, TOKEN_SIZE, Token
+from telemetry.tokens import TOKEN_SIZE, Token
 from telemetry.traces import NOT_TRACED, CallTrace
 
 RECORD_VERSION = 3
@@ -33,6 +31,10 @@ class Kind(IntEnum):
     FORGET = 4  # an app's user is forgotten: what counts as that rater's goes
     BUDGET_SPEND = 5  # what an attempt came to in accounts of budgets (`budget_spends`)
     REPEAT = 6  # an app asked again what this decision had answered, or failed to
+
+
+INTENT, CONFIGURATION = 8, 9
+"""First byte of a record of the audit trail (`telemetry.trail`), where others have their kind."""
 
 
 class Result(IntEnum):
@@ -149,61 +151,6 @@ class Match(IntEnum):
     EPISODE = 3  # of an episode, the first decision of each role and endpoint
 
 
-RECORD = np.dtype(
-    [
-        ("kind", "u1"),
-        ("version", "u1"),
-        ("result", "u1"),
-        ("attempt", "u1"),
-        ("status", "<u2"),
-        ("data_class", "u1"),
-        ("tier", "u1"),  # of service
-        ("token", TOKEN),
-        ("flags", "<u4"),
-        ("tokens_in", "<u4"),
-        ("tokens_out", "<u4"),
-        ("tokens_cached", "<u4"),  # of those in
-        ("tokens_reasoning", "<u4"),  # of those out
-        ("tokens_cache_write", "<u4"),  # of those in
-        ("latency_us", "<u4"),
-        ("ttft_us", "<u4"),
-        ("cost_nano", "<u8"),  # by the price that `price_source` names
-        ("reported_cost_nano", "<u8"),  # by the provider's own word
-        ("received_at_ms", "<i8"),  # of feedback; on the store's clock, like `decided_at_ms`
-        ("response", "V16"),
-        ("reference", "V16"),
-        (
-            "chain",
-            "V16",
-        ),  # nonce of the first of several attempts at one task; OUTCOME: `traces`
-        ("event", "V16"),
-        ("first_endpoint", "<u8"),  # digest of who the decision's first attempt went to; 0: unsaid
-        ("repeat_endpoint", "<u8"),  # of REPEAT, the same of who asked again; of OUTCOME: `traces`
-        ("added_ms", "<u4"),  # by which this prolonged its chain of attempts, or of calls
-        ("price", "<u4"),  # digest of the price entry that `cost_nano` is by; 0: of none
-        ("role", "<u8"),
-        ("tag", "<u8"),  # what the first prompt of a call of `general` looks like
-        ("episode", "<u8"),  # digest of the declared session; 0: none
-        ("prompt", "<u8"),  # digest of the version that the caller names; 0: none
-        ("spend_tag", "<u8"),  # digest of the app's declared tag, as the caller named it; 0: none
-        ("served_model", "<u8"),  # digest of the name that the answer carries
-        ("fingerprint", "<u8"),  # of the system that served
-        ("configuration", "<u8"),
-        ("value_micro", "<i8"),
-        ("revision", "<u4"),
-        ("feedback_kind", "u1"),
-        ("match", "u1"),
-        ("source", "u1"),
-        ("rules", "u1"),
-        ("price_source", "u1"),
-        ("system_prompt", "<u4"),  # digest of what of it stays from call to call
-        ("price_day", "<u2"),  # the dated price entry: its first day since the epoch; 0: undated
-        ("reserved", "V1"),
-        ("checksum", "<u4"),
-        ("padding", "<u4"),
-    ]
-)
-RECORD_SIZE = RECORD.itemsize
 _HEAD = struct.Struct("<BBBBHxB")
 _OUTCOME = struct.Struct(f"<BBBBHxB{TOKEN_SIZE}s8I2Q8x16s16s16s16sQ8sII8Qq4xBB2xBIHx")
 _OUTCOME_KIND = int(Kind.OUTCOME)
@@ -211,6 +158,10 @@ _OUTCOME_KIND = int(Kind.OUTCOME)
 _FEEDBACK = struct.Struct("<I44xq16x16s16s16s88xqI4B8x")
 """What stands behind the token of a feedback: all that tells of an attempt is left out."""
 SEAL = struct.Struct("<II")
+RECORD_SIZE = _OUTCOME.size + SEAL.size
+NARROW_VERSION = 2
+"""Of records that were narrower (`telemetry/narrow.py`)."""
+_SIZES = {NARROW_VERSION: 216, RECORD_VERSION: RECORD_SIZE}
 TOKEN_OFFSET = _HEAD.size
 NO_DIGEST = bytes(16)
 U32_MAX = 0xFFFF_FFFF
@@ -346,6 +297,11 @@ def feedback(
         *(micro, revision, kind, match, source, rules),
     )
     return sealed(_HEAD.pack(what, RECORD_VERSION, 0, 0, 0, 0) + body + tail)
+
+
+def size_of(version: int) -> int:
+    """Return the bytes of a record of this version."""
+    return _SIZES[version]
 
 
 @cache

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from telemetry import conversations, keys
-from telemetry.events import RECORD, RECORD_VERSION, Kind, sealed
+from telemetry.events import RECORD_VERSION, Kind, sealed
+from telemetry.layouts import RECORD
 from telemetry.store import Client, servers
 from telemetry.tokens import Token
 

@@ -10,18 +10,22 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-import numpy as np
-
-from telemetry import narrow
-from telemetry.decoding import size_of
 from telemetry.errors import MalformedEvent
-from telemetry.events import RECORD_SIZE, RECORD_VERSION, TOKEN_OFFSET
+from telemetry.events import (
+    NARROW_VERSION,
+    RECORD_SIZE,
+    RECORD_VERSION,
+    TOKEN_OFFSET,
+    size_of,
+)
 
 MAX_RECORDS = 256
 """94 kB an entry: large enough that the store's work per record vanishes, small enough to
 interleave with other producers."""
+FEW_RECORDS = 64
+"""Up to so many are sorted by shard sooner one by one than as an array."""
 _HEADER = struct.Struct("<4s16sBBHQ")
-_MAGIC_OF = {narrow.RECORD_VERSION: b"PMF1", RECORD_VERSION: b"PMF2"}
+_MAGIC_OF = {NARROW_VERSION: b"PMF1", RECORD_VERSION: b"PMF2"}
 _VERSIONS = {magic: version for version, magic in _MAGIC_OF.items()}
 """Of a frame's records, by how it begins."""
 SHARD_OFFSET = TOKEN_OFFSET + 2
@@ -86,15 +90,28 @@ def cut(
 ) -> list[Frame]:
     """Return frames of `data` by shard; `bases` advances to the next record of each."""
     size = size_of(version)
-    records = np.frombuffer(data, dtype=f"V{size}", count=len(data) // size)
-    shards = np.frombuffer(data, dtype=np.uint8)[SHARD_OFFSET::size][: len(records)]
+    data = data[: len(data) // size * size]
+    shards = data[SHARD_OFFSET::size]
+    mixed = sorted(set(shards))
     out = []
-    for shard in sorted(set(shards.tobytes())):
+    for shard in mixed:
         if shard >= len(bases):
             continue
-        mine = records.compress(shards == shard)
-        for start in range(0, len(mine), MAX_RECORDS):
-            part = mine[start : start + MAX_RECORDS]
-            out.append(Frame(producer, shard, bases[shard], part.tobytes(), version))
-            bases[shard] += len(part)
+        mine = data if len(mixed) == 1 else _picked(data, size, shards, shard)
+        for start in range(0, len(mine), MAX_RECORDS * size):
+            part = mine[start : start + MAX_RECORDS * size]
+            out.append(Frame(producer, shard, bases[shard], part, version))
+            bases[shard] += len(part) // size
     return out
+
+
+def _picked(data: bytes, size: int, shards: bytes, shard: int) -> bytes:
+    """Return the records of one shard, each of `size` bytes; `shards` has that of each."""
+    if len(shards) <= FEW_RECORDS:
+        return b"".join(
+            data[at * size : (at + 1) * size] for at, of in enumerate(shards) if of == shard
+        )
+    import numpy as np  # who never sends so many needs none of it
+
+    records = np.frombuffer(data, dtype=f"V{size}")
+    return bytes(records.compress(np.frombuffer(shards, dtype=np.uint8) == shard).tobytes())

@@ -28,12 +28,9 @@ from pathlib import Path
 
 import structlog
 
-from telemetry import narrow
-from telemetry.decoding import size_of
 from telemetry.errors import MalformedEvent
-from telemetry.events import RECORD_SIZE, RECORD_VERSION
+from telemetry.events import INTENT, NARROW_VERSION, RECORD_SIZE, RECORD_VERSION, size_of
 from telemetry.frames import SHARD_OFFSET
-from telemetry.trail import INTENT
 
 log = structlog.get_logger()
 
@@ -49,7 +46,7 @@ FULL_REST_S = 0.1
 SAY_AGAIN_S = 60.0
 """A full disk is one line a minute, which is lost there, too, if the log lies on it."""
 _HEADER = struct.Struct("<4s16sB")
-_VERSIONS = {b"PMJ1": narrow.RECORD_VERSION, b"PMJ2": RECORD_VERSION}
+_VERSIONS = {b"PMJ1": NARROW_VERSION, b"PMJ2": RECORD_VERSION}
 """Of the records of a segment, by how it begins; the last is written."""
 _MAGIC = b"PMJ2"
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from telemetry import tokens
+from telemetry import layouts
+from telemetry.events import NARROW_VERSION
+from telemetry.tokens import LAYOUT
 
-RECORD_VERSION = 2
+RECORD_VERSION = NARROW_VERSION
 TOKEN_VERSIONS = range(2, 6)
 
 TOKEN = np.dtype(
@@ -92,11 +94,11 @@ def widened(records: NDArray[np.void], into: np.dtype[np.void]) -> NDArray[np.vo
 
 
 def widened_tokens(narrow: NDArray[np.void]) -> NDArray[np.void]:
-    """Return tokens of version 2 to 5, (n,) of TOKEN, as ones of `tokens.TOKEN`."""
-    out = np.zeros(len(narrow), dtype=tokens.TOKEN)
+    """Return tokens of version 2 to 5, (n,) of TOKEN, as ones of `layouts.TOKEN`."""
+    out = np.zeros(len(narrow), dtype=layouts.TOKEN)
     for name in TOKEN.names or ():
         out[name] = narrow[name]
-    out["layout"] = tokens.LAYOUT
+    out["layout"] = LAYOUT
     return out
 
 

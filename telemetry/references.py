@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from telemetry import keys, narrow, young
 from telemetry.decisions import KIND, Decisions
 from telemetry.digests import episode_name
-from telemetry.events import NO_DIGEST, RECORD, TOKEN_OFFSET, Flag, Match
+from telemetry.events import NO_DIGEST, TOKEN_OFFSET, Flag, Match
+from telemetry.layouts import RECORD
 from telemetry.store import Client
 from telemetry.tokens import LAYOUT, TOKEN_SIZE, decided_at_ms, nonce_of, part_of, shard_of
 

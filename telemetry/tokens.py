@@ -8,9 +8,9 @@ from __future__ import annotations
 import struct
 from functools import lru_cache
 from hashlib import blake2b
+from itertools import accumulate
 from typing import Any
 
-import numpy as np
 from msgspec import Struct
 
 from telemetry.errors import MalformedEvent
@@ -29,38 +29,38 @@ and no correction of it. Of earlier decisions it heard whatever held."""
 COUNTED_SINCE = 6
 """Version of the token from which on calls are counted by app."""
 
-TOKEN = np.dtype(
-    [
-        ("layout", "u1"),
-        ("token_version", "u1"),  # which rules its labels are counted by
-        ("shard", "<u2"),
-        ("key_id", "<u4"),
-        ("nonce", "V16"),
-        ("decided_at_ms", "<i8"),
-        ("category", "<u8"),
-        ("drawn", "<u8"),
-        ("executed", "<u8"),
-        ("strategy", "<u8"),
-        ("app", "<u8"),
-        ("release_key", "<u8"),
-        ("session", "<u8"),
-        ("user", "<u8"),
-        ("propensity", "<f4"),
-        ("predicted", "<f4"),
-        ("predicted_sd", "<f4"),
-        ("spread", "<f4"),
-        ("regime", "<u4"),
-        ("token_flags", "<u2"),
-        ("role_mark", "<u2"),  # 0 of no role, as were the flags' upper bytes before it
-    ]
-)
-TOKEN_SIZE = TOKEN.itemsize
+TOKEN_FIELDS = [
+    ("layout", "u1"),
+    ("token_version", "u1"),  # which rules its labels are counted by
+    ("shard", "<u2"),
+    ("key_id", "<u4"),
+    ("nonce", "V16"),
+    ("decided_at_ms", "<i8"),
+    ("category", "<u8"),
+    ("drawn", "<u8"),
+    ("executed", "<u8"),
+    ("strategy", "<u8"),
+    ("app", "<u8"),
+    ("release_key", "<u8"),
+    ("session", "<u8"),
+    ("user", "<u8"),
+    ("propensity", "<f4"),
+    ("predicted", "<f4"),
+    ("predicted_sd", "<f4"),
+    ("spread", "<f4"),
+    ("regime", "<u4"),
+    ("token_flags", "<u2"),
+    ("role_mark", "<u2"),  # 0 of no role, as were the flags' upper bytes before it
+]
+"""Names and formats, in order; as an array it is `layouts.TOKEN`."""
 _TOKEN = struct.Struct("<BBHI16sq8Q4fI2H")
+TOKEN_SIZE = _TOKEN.size
 _DIGESTS, _BELIEFS = struct.Struct("<6Q"), struct.Struct("<3fI")
 _OF_KIND = struct.Struct(f"<BBHI16sq{_DIGESTS.size}s8s8sf{_BELIEFS.size}s2H")
 """The same as `_TOKEN`, with what many decisions share as it was packed once."""
-_USER = (TOKEN.names or ()).index("user")
-_PLACES = {name: TOKEN.fields[name][1] for name in TOKEN.names or ()}  # type: ignore[index]
+_USER = [name for name, _ in TOKEN_FIELDS].index("user")
+_ENDS = accumulate(int(format_.lstrip("<ufiV")) for _, format_ in TOKEN_FIELDS)
+_PLACES = dict(zip((name for name, _ in TOKEN_FIELDS), (0, *_ENDS), strict=False))
 
 
 class Token(Struct, frozen=True):

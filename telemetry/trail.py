@@ -21,11 +21,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from telemetry.events import RECORD_SIZE
+from telemetry.events import CONFIGURATION, INTENT, RECORD_SIZE
 from telemetry.frames import SHARD_OFFSET
 
-INTENT, CONFIGURATION = 8, 9
-"""First byte of a record; those of `events.Kind` are below."""
 TRAIL_VERSION = 1
 NAME_BYTES, ENDPOINT_BYTES = 64, 96
 PART_BYTES = 304

@@ -22,13 +22,13 @@ from telemetry import frames, journal, keys
 from telemetry.clock import StoreClock
 from telemetry.ended import tell_end
 from telemetry.errors import MalformedEvent
+from telemetry.events import INTENT
 from telemetry.journal import Dropped
 from telemetry.orphans import shorten_orphans
 from telemetry.pacer import Bell, Pacer
 from telemetry.passed import ProgressTeller
 from telemetry.store import Address, Client, StoreErrors, connect, probe
 from telemetry.topology import spans_slots
-from telemetry.trail import INTENT
 from telemetry.trouble import SCRIPTS, StoreTrouble, trouble_of
 
 log = structlog.get_logger()

@@ -34,8 +34,9 @@ from telemetry import digests, events, frames, keys, references
 from telemetry.decisions import Decisions
 from telemetry.events import NO_DIGEST, FeedbackKind, Flag
 from telemetry.frames import Frame
+from telemetry.layouts import TOKEN
 from telemetry.references import MAX_REFERENCES
-from telemetry.tokens import TOKEN, decided_at_ms, nonce_of
+from telemetry.tokens import decided_at_ms, nonce_of
 from workers.archive import index, indexing, retention
 from workers.archive.columns import find, from_end, nonces_in
 from workers.archive.lookup import LookedUp, look_up

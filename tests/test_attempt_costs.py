@@ -28,8 +28,9 @@ from router.dispatch.passed_models import PassedModels
 from router.dispatch.records import outcome
 from router.endpoints.default_prices import default_prices
 from router.endpoints.rates import PriceList
-from telemetry import decoding, events, frames, keys
+from telemetry import decoding, frames, keys
 from telemetry.events import Flag, PriceSource, Result, ServiceTier
+from telemetry.layouts import RECORD
 from telemetry.ledger_rows import LedgerColumn, LedgerTable
 from telemetry.store import Address, connect
 from telemetry.tiers import tier_named
@@ -71,7 +72,7 @@ def records(address: Address) -> np.ndarray:
         for _, entry in client.xrange(keys.stream(shard)):
             found.append(decoding.decode(frames.unpack(entry[b"f"]).body)[0])
     client.close()
-    return np.concatenate(found) if found else np.empty(0, dtype=events.RECORD)
+    return np.concatenate(found) if found else np.empty(0, dtype=RECORD)
 
 
 def booked(sidecar: Any, address: Address, n: int) -> dict[str, Any]:
@@ -405,7 +406,7 @@ def test_what_was_used_and_not_told_is_estimated_and_refusals_used_nothing(
     assert int(full["result"]) == Result.RATE_LIMIT
     assert not int(full["flags"]) & (Flag.ESTIMATED | Flag.PRICED)
     assert not int(full["tokens_in"])
-    usage = outcome_terms(np.array(estimates, dtype=events.RECORD))[USAGE].values
+    usage = outcome_terms(np.array(estimates, dtype=RECORD))[USAGE].values
     assert usage[:, U.CALLS].sum() > 0
     assert not usage[:, [U.N, U.TOKENS_IN, U.TOKENS_OUT, U.COST_NANO, U.PRICED]].any()
 
@@ -450,9 +451,7 @@ def test_an_overtaken_attempt_is_booked_with_what_it_was_sent(
     assert int(lost["flags"]) & Flag.ESTIMATED
     assert int(lost["tokens_in"]) > 10
     assert (int(lost["tokens_out"]), int(won["tokens_out"])) == (0, 5)
-    sums = (
-        spent_by(np.array([lost, won], dtype=events.RECORD)).tables[LedgerTable.CALLS].values.sum(0)
-    )
+    sums = spent_by(np.array([lost, won], dtype=RECORD)).tables[LedgerTable.CALLS].values.sum(0)
     c = LedgerColumn
     assert (sums[c.CALLS], sums[c.ATTEMPTS], sums[c.ESTIMATED], sums[c.UNPRICED]) == (1, 2, 1, 0)
     assert sums[c.COST_ESTIMATED] == int(lost["cost_nano"]) == int(lost["tokens_in"]) * 1000
@@ -747,6 +746,6 @@ def test_ingested_calls_carry_their_own_cost_the_providers_and_their_tokens(
         "silent": (0, 0, PriceSource.NONE, ServiceTier.USUAL, 0),
         "refused": (0, 0, PriceSource.NONE, ServiceTier.USUAL, 0),
     }
-    sums = spent_by(np.array(list(found.values()), dtype=events.RECORD)).tables[LedgerTable.CALLS]
+    sums = spent_by(np.array(list(found.values()), dtype=RECORD)).tables[LedgerTable.CALLS]
     unpriced_ = sums.values[:, LedgerColumn.UNPRICED].sum()
     assert unpriced_ == 1  # the silent one

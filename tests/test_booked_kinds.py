@@ -27,6 +27,7 @@ from router.dispatch.token_kinds import token_kind
 from router.policy.constraints import Eligibility
 from router.policy.tasks import FoundBy
 from telemetry import events
+from telemetry.layouts import RECORD
 from telemetry.store import Address
 from telemetry.tokens import Token, TokenKind
 
@@ -215,7 +216,7 @@ def test_of_what_there_is_more_than_a_record_holds_the_most_is_kept() -> None:
         price_day=9,
     )
 
-    found = np.frombuffer(record, events.RECORD)[0]
+    found = np.frombuffer(record, RECORD)[0]
     most = events.U32_MAX
     assert (found["attempt"], found["status"], found["flags"]) == (255, 504, 2)
     assert (found["tokens_in"], found["tokens_out"], found["latency_us"]) == (most, 3, most)

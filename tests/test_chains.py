@@ -40,6 +40,7 @@ from telemetry import events, frames, keys
 from telemetry.decoding import decode
 from telemetry.events import FeedbackKind, Flag, Kind, Result, Source
 from telemetry.frames import Frame
+from telemetry.layouts import RECORD
 from telemetry.repeats import Repeat, repeated
 from telemetry.store import SCHEMA, Address
 from telemetry.tokens import Token
@@ -161,7 +162,7 @@ def test_a_repeat_is_read_back_as_it_was_written_and_no_other_value_is() -> None
     assert (one["kind"], one["cost_nano"], one["added_ms"]) == (Kind.REPEAT, 2**40, 601_500)
     assert (one["first_endpoint"], one["repeat_endpoint"], bad) == (CHEAP, CHEAP, [])
     raw = bytearray(repeated(again(1)))
-    at = events.RECORD.fields["value_micro"][1]
+    at = RECORD.fields["value_micro"][1]
     raw[at] = 5
     body = bytes(raw[: -events.SEAL.size])
     assert len(decode(events.sealed(body))[0]) == 0

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from telemetry.decisions import DECISION_SIZE, KIND, Decisions
 from telemetry.errors import MalformedEvent
-from telemetry.tokens import TAUGHT_SINCE, TOKEN, Token
+from telemetry.layouts import TOKEN
+from telemetry.tokens import TAUGHT_SINCE, Token
 from workers.folding.hearing import LabelStandings
 from workers.folding.terms import label_terms
 

@@ -14,8 +14,8 @@ from test_young import DAY_MS, check, name, referee, told
 
 from telemetry import frames, keys, references
 from telemetry.frames import Frame
+from telemetry.layouts import TOKEN
 from telemetry.store import prepare
-from telemetry.tokens import TOKEN
 from telemetry.young import HOUR_MS, SPAN_MS
 from workers.archive import thaw as thaw_module
 from workers.archive.thaw import Thawing

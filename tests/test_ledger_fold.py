@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from bandit.families import MOST
 from telemetry import events, frames, keys
-from telemetry.events import RECORD, Flag, PriceSource, Result
+from telemetry.events import Flag, PriceSource, Result
 from telemetry.forgetting import forget_record
 from telemetry.frames import Frame
+from telemetry.layouts import RECORD
 from telemetry.ledger_questions import LedgerQuestion
 from telemetry.ledger_reading import read_ledger
 from telemetry.ledger_rows import (

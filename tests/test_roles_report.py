@@ -24,8 +24,9 @@ from telemetry import decoding, events, frames
 from telemetry.decisions import KIND, Decisions
 from telemetry.events import FeedbackKind, Flag, Result
 from telemetry.frames import Frame
+from telemetry.layouts import TOKEN
 from telemetry.store import Address
-from telemetry.tokens import TOKEN, Token, role_mark
+from telemetry.tokens import Token, role_mark
 from workers.archive.archive import Archive
 from workers.archive.audit import audit_state
 from workers.archive.rebuilt import Rebuilt

@@ -32,7 +32,7 @@ LIGHT = {"numpy", "redis", "structlog", "msgspec", "pydantic", "asyncio", "typer
     [
         (SERVE, NEVER | NUMPY_EXTRA | {"typer", "click", "pygments"}),
         ("import workers.__main__, workers.folding.learner, workers.jobs.clock", NEVER),
-        ("import workers.observer.__main__", NEVER | NUMPY_EXTRA | {"pydantic"}),
+        ("import workers.observer.__main__", NEVER | {"numpy", "jsonschema_rs", "pydantic"}),
         ("import router.commands.supervisor", NEVER | LIGHT),
     ],
     ids=["router", "worker", "observer", "supervisor"],

@@ -23,7 +23,8 @@ from router.report.terminal import print_rest
 from telemetry import decoding, events, keys, narrow
 from telemetry.digests import digest8
 from telemetry.embedded import PrivateServer
-from telemetry.events import RECORD, RECORD_SIZE, Flag, Result
+from telemetry.events import RECORD_SIZE, Flag, Result
+from telemetry.layouts import RECORD
 from telemetry.store import Address
 from telemetry.tokens import Token
 from workers.archive.retention import Keep

@@ -26,6 +26,7 @@ from telemetry.embedded import PrivateServer
 from telemetry.errors import MalformedEvent, StoreMismatch, StoreUnavailable
 from telemetry.events import FeedbackKind, Flag, Kind, Result
 from telemetry.frames import Frame
+from telemetry.layouts import RECORD, TOKEN
 from telemetry.orphans import shorten_orphans
 from telemetry.store import Address, StoreErrors, connect, open_store, parse_address, prepare
 from telemetry.tokens import TOKEN_SIZE, Token
@@ -154,9 +155,29 @@ def test_frames_of_a_journal_are_numbered_per_shard_without_gaps() -> None:
     assert bases == [234, 233, 238]
 
 
+@pytest.mark.parametrize("n", [1, 63, 64, 65, 300])
+def test_few_and_many_records_are_cut_alike(n: int) -> None:
+    data = b"".join(record(i, shard=i * i % 3) for i in range(n))
+    of = {
+        shard: [record(i, shard=shard) for i in range(n) if i * i % 3 == shard] for shard in (0, 1)
+    }
+
+    got = frames.cut(data + b"an unfinished one", b"p" * 16, [4, 0, 0])
+
+    assert {f.shard: f.first for f in reversed(got)} == {s: 4 - 4 * s for s in of if of[s]}
+    for shard, mine in of.items():
+        assert b"".join(f.body for f in got if f.shard == shard) == b"".join(mine)
+
+
+def test_records_are_packed_as_wide_as_they_are_read() -> None:
+    assert TOKEN.itemsize == TOKEN_SIZE
+    for version, layout in decoding.DTYPES.items():
+        assert events.size_of(version) == layout.itemsize
+
+
 def test_no_secret_or_prompt_fits_into_a_record() -> None:
     """The layout has numbers and digests only: nothing in it can carry text."""
-    text_fields = [n for n in events.RECORD.names or () if events.RECORD[n].kind in "SU"]
+    text_fields = [n for n in RECORD.names or () if RECORD[n].kind in "SU"]
 
     assert text_fields == []
 

@@ -19,8 +19,8 @@ from test_young import DAY_MS, RATED, YoungLife, check, name, referee, told
 from telemetry import events, keys, thawing
 from telemetry.embedded import PrivateServer
 from telemetry.events import FeedbackKind, Flag, Match
+from telemetry.layouts import TOKEN
 from telemetry.secret import raters_key
-from telemetry.tokens import TOKEN
 from telemetry.young import HOUR_MS
 from workers.archive import files as archive_files
 from workers.archive import tail as tail_module

@@ -22,8 +22,9 @@ from router.commands.up import worker_command
 from telemetry import decoding, digests, events, keys, references, young
 from telemetry.errors import MalformedEvent
 from telemetry.events import NO_DIGEST, FeedbackKind, Flag, Match
+from telemetry.layouts import TOKEN
 from telemetry.store import SCHEMA, prepare
-from telemetry.tokens import TOKEN, nonce_of
+from telemetry.tokens import nonce_of
 from telemetry.young import (
     FIELDS,
     FULL,

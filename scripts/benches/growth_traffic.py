@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from telemetry import digests, events
 from telemetry.decisions import Decisions
-from telemetry.events import MICRO, RECORD, RECORD_SIZE, RECORD_VERSION, FeedbackKind, Flag, Kind
+from telemetry.events import MICRO, RECORD_SIZE, RECORD_VERSION, FeedbackKind, Flag, Kind
+from telemetry.layouts import RECORD
 from telemetry.tokens import LAYOUT, TOKEN_VERSION
 
 CALLS_PER_S = 10.0

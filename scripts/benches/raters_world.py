@@ -17,7 +17,8 @@ from bandit.draws import propensities
 from scripts.benches.truth_records import outcomes
 from scripts.benches.truth_setting import Setting
 from scripts.benches.truth_world import BEGAN_MS, SimulatedWorld
-from telemetry.events import MICRO, RECORD, FeedbackKind, Flag, Kind
+from telemetry.events import MICRO, FeedbackKind, Flag, Kind
+from telemetry.layouts import RECORD
 from workers.folding.batch import DAY_MS, Batch, Decision
 from workers.folding.effects import effects
 from workers.folding.raters import Seat

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from router.beliefs.beliefs import Beliefs
 from scripts.benches.truth_setting import N_TASKS
 from telemetry.digests import digest8
-from telemetry.events import RECORD, Flag, Kind, Result
+from telemetry.events import Flag, Kind, Result
+from telemetry.layouts import RECORD
 from telemetry.tokens import TOKEN_VERSION
 
 RELEASE_KEYS = np.array([digest8("simulated", str(c)) for c in range(N_TASKS)], dtype=np.uint64)

@@ -24,9 +24,9 @@ from router.beliefs.review_keys import known_review_keys
 from router.config.compiled import Configuration
 from scripts.proofs.within import SidecarWithin
 from telemetry import frames, journal
+from telemetry.events import INTENT
 from telemetry.references import in_order, names_in, token_in
 from telemetry.tokens import role_mark, shard_of
-from telemetry.trail import INTENT
 from workers.folding.batch import Decision, Entries, Window, take_apart
 from workers.folding.effects import effects
 from workers.folding.held import _addressed

@@ -22,7 +22,7 @@ from router.demo.stack import stack
 from scripts.proofs.savings import SavingRun, judge_savings, portfolio
 from scripts.proofs.savings_play import PlayedCalls
 from telemetry import keys
-from telemetry.events import RECORD
+from telemetry.layouts import RECORD
 from telemetry.recorded import Recorded, Selection
 from telemetry.saving_state import STATE_FIELD
 from telemetry.store import Address, connect, open_store

@@ -12,8 +12,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from telemetry.events import RECORD, RECORD_VERSION, FeedbackKind, Flag, Kind, Match, Result, Source
+from telemetry.events import RECORD_VERSION, FeedbackKind, Flag, Kind, Match, Result, Source
 from telemetry.ingest import FeedbackEvent, OutcomeEvent
+from telemetry.layouts import RECORD
 
 DIRECTORY = Path(__file__).parent
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

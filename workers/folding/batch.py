@@ -19,8 +19,9 @@ from telemetry import frames
 from telemetry.budget_layout import SPEND_RECORD, spends_of
 from telemetry.decoding import decode
 from telemetry.errors import MalformedEvent
-from telemetry.events import RECORD, RECORD_SIZE, RECORD_VERSION, TOKEN_OFFSET, Flag, Kind
-from telemetry.tokens import TOKEN, TOKEN_SIZE
+from telemetry.events import RECORD_SIZE, RECORD_VERSION, TOKEN_OFFSET, Flag, Kind
+from telemetry.layouts import RECORD, TOKEN
+from telemetry.tokens import TOKEN_SIZE
 from telemetry.young import SPAN_MS
 from workers.folding import raters
 from workers.folding.budget_sums import BudgetPlace, SpentRow, sum_spends

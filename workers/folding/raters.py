@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from telemetry.events import FeedbackKind, Flag
-from telemetry.tokens import TOKEN, TOKEN_SIZE, decided_at_ms, nonce_of, under_key
+from telemetry.layouts import TOKEN
+from telemetry.tokens import TOKEN_SIZE, decided_at_ms, nonce_of, under_key
 from telemetry.young import span_of
 from workers.folding.hearing import ENTRIES, pieces
 

@@ -16,7 +16,7 @@ import structlog
 from numpy.typing import NDArray
 
 from telemetry import keys
-from telemetry.events import RECORD
+from telemetry.layouts import RECORD
 from telemetry.saving_state import STATE_FIELD
 from workers.archive import audit, retention, upkeep
 from workers.archive import files as archive_files

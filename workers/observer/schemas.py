@@ -15,7 +15,6 @@ from hashlib import blake2b
 from typing import Any, NoReturn
 
 import msgspec
-from jsonschema_rs import RegexOptions, validator_for
 
 MAX_SCHEMA_BYTES = 1 << 17
 MAX_COMPILED = 512
@@ -23,7 +22,8 @@ MAX_COMPILED = 512
 MAX_WORK = 1 << 25
 """Subschemas, once every reference is written out, × characters of the text: about 0.3 s.
 References to references can double the subschemas at each step."""
-_PATTERNS = RegexOptions(size_limit=1 << 20, dfa_size_limit=1 << 20)
+MAX_PATTERN_BYTES = 1 << 20
+"""Of a compiled pattern, and of what matching it may keep."""
 _ELSEWHERE = {"$dynamicRef", "$recursiveRef", "$anchor", "$dynamicAnchor", "$id", "nullable"}
 """What makes a schema more than it seems here; the root may have an `$id`."""
 
@@ -85,16 +85,26 @@ def _compile(schema: bytes) -> _Compiled | None:
     try:
         parsed = msgspec.json.decode(schema)
         n_paths = _n_paths(parsed, parsed, {}) if isinstance(parsed, dict) else 1
-        validator = validator_for(
-            parsed, offline=True, validate_formats=False, pattern_options=_PATTERNS
-        )
-        compiled = _Compiled(validator, n_paths)
+        compiled = _Compiled(_validator_of(parsed), n_paths)
     except (ValueError, RecursionError):  # msgspec's and jsonschema_rs's errors are ValueErrors
         compiled = None
     _compiled[key] = compiled
     if len(_compiled) > MAX_COMPILED:
         _compiled.popitem(last=False)
     return compiled
+
+
+def _validator_of(parsed: Any) -> Any:
+    """Return what validates by a schema.
+
+    Raises:
+        ValueError: it does not compile.
+    """
+    # Imported once there is a schema: where no app sends one, there is a megabyte less.
+    from jsonschema_rs import RegexOptions, validator_for
+
+    patterns = RegexOptions(size_limit=MAX_PATTERN_BYTES, dfa_size_limit=MAX_PATTERN_BYTES)
+    return validator_for(parsed, offline=True, validate_formats=False, pattern_options=patterns)
 
 
 def _n_paths(node: Any, root: dict[str, Any], known: dict[int, int]) -> int:
