@@ -694,3 +694,22 @@ def test_of_any_faults_together_each_is_told_and_nothing_else(
         found = [p.field for p in problems(text)]
 
         assert sorted(found) == sorted(fields)
+
+
+@pytest.mark.parametrize(
+    ("said", "wrong"),
+    [
+        ("{sample: {above_calls_per_s: 0}}", ["sample.above_calls_per_s"]),
+        ("{sample: {above_calls_per_s: .inf}}", ["sample.above_calls_per_s"]),
+        ("{sample: {}}", ["sample.above_calls_per_s"]),
+        ("{sample: {above: 3}}", ["sample.above_calls_per_s", "sample.above"]),
+        ("{sample: 2}", ["sample"]),
+        ("{}", ["sample"]),
+    ],
+)
+def test_what_stands_there_and_is_wrong_inside_is_not_said_to_be_missing(
+    said: str, wrong: list[str]
+) -> None:
+    found = told(ONE % "" + f"apps: {{default: {{signals: {said}}}}}\n")
+
+    assert [field for _, field, _ in found] == [f"apps.default.signals.{name}" for name in wrong]

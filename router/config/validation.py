@@ -76,8 +76,8 @@ def validate(tree: Tree) -> tuple[File | None, set[Place]]:
 
 
 def _follows(where: Place, detail: Any, repaired: set[Place]) -> bool:
-    """Return whether a whole is wrong that lacks what was taken out of it."""
-    is_of_whole = detail["type"] == "value_error"
+    """Return whether a whole is wrong, or missing, that lacks what was taken out of it."""
+    is_of_whole = detail["type"] in ("value_error", "missing")
     return is_of_whole and any(place[: len(where)] == where for place in repaired)
 
 
