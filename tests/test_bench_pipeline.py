@@ -55,6 +55,7 @@ def test_the_bench_of_the_pipeline_gives_the_figures_that_it_promises() -> None:
         ["http", "--rounds", "0"],
         ["draw", "--arms", "1"],
         ["draw", "x"],
+        ["http", "--seconds", "x"],
     ],
 )
 def test_a_bench_that_is_not_there_is_bad_input(

@@ -27,6 +27,7 @@ def bounded(least: float, most: float, kind: Callable[[str], float]) -> Callable
             raise argparse.ArgumentTypeError(f"{text}: from {least} to {most}")
         return value
 
+    parse.__name__ = "number"  # what argparse says that a word is not
     return parse
 
 
@@ -41,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--rounds", type=bounded(1, 100, int), default=5, help="of http")
     add("--seconds", type=bounded(0.5, 3600, float), help="of http: 3 each (mix: 20); idle: 300")
     add("--mix", choices=["fixed", "ordinary"], default="fixed", help="of http: which traffic")
-    add("--peer", choices=["litellm", "portkey"], action="append", help="of http: also this one")
+    add("--peer", choices=["litellm", "portkey"], action="append", help="of http, fixed: also")
     add("--arms", type=bounded(2, 1000, int), default=10, help="of draw: endpoints")
     add("--endpoints", type=bounded(2, 1000, int), default=10, help="of decide")
     add("--calls-per-s", type=bounded(0.1, 1000, float), default=10.0, help="of lookup")
@@ -59,6 +60,8 @@ def main(argv: list[str] | None = None) -> int:
     add("--data", type=Path, metavar="DIR", help="of learning: default ../shared/data")
     add("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(argv)
+    if options.mix == "ordinary" and options.peer:
+        parser.error("argument --peer: of --mix fixed alone")
     runs = {
         "http": _http,
         "draw": _draw,
