@@ -79,6 +79,15 @@ class VerdictLine:
 
 
 @dataclass(frozen=True, slots=True)
+class SampledSignals:
+    """Off what labels are read, where some conversations of an app are left out."""
+
+    share: float | None  # of its conversations; None: as many as a rate of calls allows
+    above_calls_per_s: float | None  # that rate: calls of it that each router reads at most
+    calls_read: float | None  # of the task's calls of late, whoever's; None: there are none
+
+
+@dataclass(frozen=True, slots=True)
 class TaskLine:
     """One release key's task."""
 
@@ -97,6 +106,7 @@ class TaskLine:
     why: str = ""  # of the word: one clause
     signals: tuple[Signal, ...] = ()
     verdict: Verdict | None = None  # of its own comparison, where it has one
+    sampled: SampledSignals | None = None  # off what labels are read; None: off all, or none
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import random
@@ -171,11 +172,19 @@ def test_a_conversation_is_wholly_in_or_out_over_restarts_and_routers(
         again.until(lambda: again.app.keeper.current.posterior.calls.sum() == 3 * len(asked))
         seen = again.app.keeper.current.posterior.evidence.derived[..., D.SEEN].sum()
         metrics = again.http.get("/metrics").text
+        report = again.http.get("/v1/router/report").json()
+        page = html.unescape(again.http.get("/").text).replace("\u00a0", " ")
 
     assert found[0] == found[1] == found[2]
     for kind in (found[0][:N_EACH], found[0][N_EACH:]):
         assert 0 < sum(kind) < len(kind)
     assert seen == pytest.approx(n_told, rel=0.05)  # the flag of an outcome says the same
+    # What came of it is told of all of them: before the restart, and by the other router, too.
+    (line,) = report["page"]["tasks"]
+    assert line["sampled"]["share"] == 0.5
+    assert line["sampled"]["calls_read"] == pytest.approx(n_told / (3 * len(asked)), rel=0.05)
+    assert report["sampled"] == [{"app": "default", "task": "general", **line["sampled"]}]
+    assert "labels are read off 50 % of the app's conversations, of late off" in page
     left_out = len(asked) - sum(found[2])
     assert f"router_observations_sampled_out {left_out}" in metrics.replace(".0\n", "\n")
 

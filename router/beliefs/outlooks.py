@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from bandit import cells, epochs, levels, teaching
 from bandit.evidence import Evidence
-from bandit.families import Family, Q
+from bandit.families import C, D, Family, Q
 from bandit.posterior import Apart, Marked, Posterior, infer
 from router.beliefs.alarms import EndpointWatch
 from router.beliefs.levels import LeafDigests, gathering, kinds_of, row_of, within_of
@@ -35,6 +35,12 @@ class Outlook:
     damaged: NDArray[np.bool_]  # (n_tasks, n_arms) cells that are damaged here, and not for all
     given: NDArray[np.float64]  # (n_tasks, n_arms, N_COLUMNS) QUALITY of its labels, none lent
     profiled: NDArray[np.float64]  # (n_tasks, n_arms) how many of its labels are a profile's
+    find_share_read: Callable[[], NDArray[np.float64]]  # what `share_read` is; few ask for it
+
+    @property
+    def share_read(self) -> NDArray[np.float64]:
+        """(n_tasks,) of its calls, whoever's, the part that labels were read off; NaN: no call."""
+        return self.find_share_read()
 
     @property
     def signals(self) -> NDArray[np.float64]:
@@ -99,8 +105,11 @@ def see(
     digests, catalog = configuration.derive(Digests.of), configuration.catalog
     within = configuration.derive(within_of)
     labels = epochs.parted(rows, *in_epochs(configuration, names, present))
-    labels = labels.renamed(*configuration.derive(gathering))
-    every = labels.renamed(*configuration.derive(Booked).under(names))
+    renamings = configuration.derive(gathering), configuration.derive(Booked).under(names)
+    labels = labels.renamed(*renamings[0])
+    every = labels.renamed(*renamings[1])
+    places = digests.shared, catalog.digests, within
+    share = cache(partial(_share_read, rows, renamings, *places, now_ms))
     rows = labels.rows
     shared = cells.read(
         every.rows, categories=digests.shared, endpoints=catalog.digests, now_ms=now_ms
@@ -111,7 +120,9 @@ def see(
         quality, derived = _labels(labels, digests.shared, catalog.digests, known, now_ms)
         shared = replace(shared, quality=quality, derived=derived)
     together = levels.together(shared, within)
-    look = partial(_outlook, read=read, rows=rows, configuration=configuration, marked=marked)
+    look = partial(
+        _outlook, read=read, share=share, rows=rows, configuration=configuration, marked=marked
+    )
     out = [look(None, together, shared, shared.quality, categories=digests.shared)]
     by_profile = [_profiled(labels, digests.shared, catalog.digests, known, within, now_ms)]
     lent = teaching.borrowed(together)[0][..., Q.N] if configuration.own_apps else None
@@ -240,6 +251,37 @@ def _signals(
     return levels.pooled(np.nan_to_num(found), within)
 
 
+def _share_read(
+    rows: cells.Terms,
+    renamings: Sequence[tuple[NDArray[np.uint64], NDArray[np.uint64]]],
+    categories: NDArray[np.uint64],
+    endpoints: NDArray[np.uint64],
+    within: NDArray[np.intp],
+    now_ms: int,
+) -> NDArray[np.float64]:
+    """Return (n_tasks,) which part of each task's calls was read, whatever has changed since.
+
+    Calls and those that were read fade alike, so that the older ones count for less. In no regime
+    and no epoch is it any other.
+
+    Args:
+        renamings: which digests stand for which, one after the other.
+    """
+    for names, to in renamings:
+        rows = cells.renamed(rows, names, to)
+    found = cells.read(rows, categories=categories, endpoints=endpoints, now_ms=now_ms)
+    read, calls = (
+        levels.pooled(np.where(cells.damaged(sums, family), 0.0, sums[..., column]), within)
+        for family, sums, column in (
+            (Family.DERIVED, found.derived, D.SEEN),
+            (Family.CHAINS, found.chains, C.CALLS),
+        )
+    )
+    n = calls.sum(axis=1)
+    share = np.divide(read.sum(axis=1), n, out=np.full_like(n, np.nan), where=n > 0)
+    return np.asarray(np.minimum(share, 1.0))
+
+
 def _outlook(
     app: str | None,
     evidence: Evidence,
@@ -247,6 +289,7 @@ def _outlook(
     given: NDArray[np.float64],
     *,
     read: NDArray[np.float64],
+    share: Callable[[], NDArray[np.float64]],
     rows: cells.Terms,
     categories: NDArray[np.uint64],
     configuration: Configuration,
@@ -260,6 +303,7 @@ def _outlook(
         given: labels, each in one row.
         read: what was read off all answers, whoever's, likewise: how often they can be used is a
             fact.
+        share: finds which part of each task's calls that was.
     """
     catalog, within = configuration.catalog, configuration.derive(within_of)
     said = cells.of_family(rows, Family.SIGNALS)
@@ -274,4 +318,5 @@ def _outlook(
         marked=marked,
     )
     nothing = np.zeros(evidence.quality.shape[:2])
-    return Outlook(app, evidence, posterior, signals, nothing, posterior.damaged, given, nothing)
+    damaged = posterior.damaged
+    return Outlook(app, evidence, posterior, signals, nothing, damaged, given, nothing, share)

@@ -12,6 +12,7 @@
 - `roles`: calls by role, as rows and as a table
 - `leaves`: which leaves of tasks decide for themselves, as rows and as lines
 - `prompts`: which tasks have a new prompt, as lines
+- `sampled`: off which conversations labels are read, as rows and in words
 - `suggestions`: which tasks prompts of `general` look like, as rows and as lines
 - `views`: posteriors as rows, readiness
 - `episodes`: what episodes came to, as rows, table and lines

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bandit.task_detail import EndpointLine, TaskDetail
 from router.report.page_lines import UNKNOWN, money
+from router.report.sampled import sampled_clause
 from router.report.sentences import signals_line
 from router.report.terminal_text import WIDTH, columns, widest, wrapped
 
@@ -20,7 +21,7 @@ def detail_lines(detail: TaskDetail, *, width: int = WIDTH) -> list[str]:
     of = ", ".join(filter(None, (line.app, line.role, line.strategy)))
     why = f": {line.why}" if line.why else ""
     lines = wrapped(f"{line.task} ({of}): {line.word.value}{why}", width=width, indent="  ")
-    if said := signals_line(detail.signals):
+    for said in filter(None, (signals_line(detail.signals), sampled_clause(line.sampled))):
         lines += wrapped(said, width=width, first="  ", indent="  ")
     if detail.endpoints:
         lines += _matrix(detail, width)

@@ -13,6 +13,7 @@ from router.report.hosts import split_lines
 from router.report.leaves import leaf_lines
 from router.report.profiles import profile_lines
 from router.report.prompts import prompt_lines
+from router.report.sampled import sampled_lines
 from router.report.savings_lines import savings_lines
 from router.report.suggestions import suggestion_lines
 from telemetry.dates import utc_minute
@@ -41,6 +42,7 @@ def more_lines(report: Report) -> Iterator[str]:
     yield from alarm_lines(told.get("alarms", []))
     yield from prompt_lines(told.get("prompts", []))
     yield from split_lines(told.get("splits", []))
+    yield from sampled_lines(told.get("sampled", []))
     yield from rater_lines(report.raters)
     if report.memory is not None:
         yield memory_line(report.memory)

@@ -7,7 +7,7 @@ from typing import Any
 
 from router.report.page_wish import PageWish
 
-SECTIONS = ("rows", "categories", "choices", "leaves", "damaged", "prompts", "unlisted")
+SECTIONS = ("rows", "categories", "choices", "leaves", "sampled", "damaged", "prompts", "unlisted")
 """Those whose rows say of which task they are."""
 
 

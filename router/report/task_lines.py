@@ -29,6 +29,7 @@ from router.policy.standing import PolicyTable
 from router.report.comparisons import TrialComparison, of_line
 from router.report.page_wish import PageWish
 from router.report.period import LineKey, Period, PeriodSpend
+from router.report.sampled import sampled_signals
 from router.report.sentences import ComparedNames, clause
 from router.report.views import report_rows
 from telemetry.dates import utc_day
@@ -91,6 +92,7 @@ def _line(gathered: Gathered, key: LineKey, choice: Choice | None) -> TaskLine:
     facts = _facts(gathered, key, choice, compared)
     word, why = word_of(facts)
     counts = _counting(gathered.beliefs, key)
+    app = gathered.beliefs.configuration.apps.get(key.app)
     return TaskLine(
         task=key.task,
         app=key.app,
@@ -107,6 +109,7 @@ def _line(gathered: Gathered, key: LineKey, choice: Choice | None) -> TaskLine:
         why=why,
         signals=signals_of(counts),
         verdict=compared.row if compared is not None else None,
+        sampled=sampled_signals(gathered.beliefs, app, key.task) if app is not None else None,
     )
 
 

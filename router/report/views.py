@@ -28,6 +28,7 @@ from router.report.hosts import host_rows, split_rows
 from router.report.leaves import leaf_rows
 from router.report.profiles import profile_rows
 from router.report.roles import role_key, role_rows
+from router.report.sampled import sampled_rows
 from router.report.served import served_rows
 from router.report.verified import verified_of
 from telemetry.writer import Counters
@@ -108,6 +109,7 @@ def posteriors(beliefs: Beliefs, strategy: str, *, with_rows: bool = True) -> di
         ],
         "roles": role_rows(beliefs.roles, beliefs.configuration, beliefs.names),
         "leaves": leaf_rows(beliefs),
+        "sampled": sampled_rows(beliefs),
         "choices": choice_rows(beliefs),
         "alarms": alarm_rows(beliefs),
         "hosts": host_rows(beliefs),

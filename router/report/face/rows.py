@@ -9,6 +9,7 @@ from urllib.parse import quote, urlencode
 from bandit.report import Page, RouterLine, SpendLine, TaskLine, VerdictLine
 from bandit.task_detail import MOST_CURVES, EndpointLine, TaskDetail
 from router.report.face import charts, figures
+from router.report.sampled import sampled_clause
 
 MOST_ROUTERS_NAMED = 4
 MOST_CHANGES = 8
@@ -108,8 +109,8 @@ def task_words(line: TaskLine) -> str:
 
 
 def _by(line: TaskLine) -> list[str]:
-    said = [f"by {figures.signals(line.signals)}"] if line.signals else []
-    return [*said, *([line.why] if line.why else [])]
+    said = f"by {figures.signals(line.signals)}" if line.signals else ""
+    return [*filter(None, (said, sampled_clause(line.sampled), line.why))]
 
 
 def task_basis(line: TaskLine) -> str:
