@@ -37,6 +37,7 @@ In reading order:
 - `passed`: up to when what a producer recorded is in the streams
 - `memory`: what the store's memory is used for, in words
 - `trouble`: why a store does not do what it is asked, and what to do
+- `jobs_trouble`: why no jobs are run, as a worker says
 - `young`: how what is young lies in the store, packed
 - `references`: which decisions an answer's id or a caller's reference names
 - `generations`: how many parts a span of time has, of what lies packed in it

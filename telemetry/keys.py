@@ -49,6 +49,7 @@ FORGOTTEN = "pm:forgotten"  # hash with a time to live: user's keyed hash -> whe
 PASSED = "pm:passed"  # hash, pruned of those silent for an hour: producer -> how far it is, in ms
 RAISED = "pm:raised"  # sorted set with a time to live: session or unit -> since when to ask, ms
 MEMORY = "pm:memory"  # string, permanent: what the store's memory is used for, as last measured
+JOBS_TROUBLE = "pm:jobs:trouble"  # string with a time to live: why a worker runs no jobs
 PROBE = "pm:probe"  # never made: what asks whether the store would take a write, and a script
 EXPLAINED = (
     "{pm:explain}:segments"  # hash with a time to live: which segments of decisions there are

@@ -26,9 +26,10 @@ from rich.cells import cell_len
 
 from bandit.told_verdicts import to_plain
 from router.beliefs.kept import ReviewKey
-from telemetry import keys
+from telemetry import jobs_trouble, keys
 from telemetry.changes import ChangeRecord, append
 from telemetry.embedded import PrivateServer
+from telemetry.jobs_trouble import JobsTrouble
 from telemetry.store import Address, connect
 from telemetry.trials import Trial, start
 
@@ -152,6 +153,43 @@ def test_the_page_tells_what_calls_feedback_trials_and_changes_left(
     page = pointsman("report", "--config", config, environment=environment).stdout
     assert len(page.splitlines()) <= 40
     assert "no answer ?[31m<b>[bold]" in page
+
+
+@pytest.mark.usefixtures("store", "keyed")
+def test_why_no_jobs_are_run_is_told_wherever_a_store_that_is_away_is(
+    provider: Provider, state_dir: Path, address: Address, client: Any
+) -> None:
+    trouble = JobsTrouble(text="no jobs are run: <b>", fix="start it", since_ms=1_764_513_000_000)
+    admin = {"x-router-key": ADMIN}
+    with serving(value(provider), state_dir, address) as sidecar:
+        ready = sidecar.http.get("/readyz?verbose", headers=admin).json()
+        assert ready["jobs"] is None
+        assert "router_jobs_stopped 0" in sidecar.http.get("/metrics", headers=admin).text
+
+        jobs_trouble.say(client, trouble)
+        sidecar.until(
+            lambda: sidecar.http.get("/readyz?verbose", headers=admin).json()["jobs"] is not None
+        )
+
+        ready = sidecar.http.get("/readyz?verbose", headers=admin).json()
+        metrics = sidecar.http.get("/metrics", headers=admin).text
+        (told,) = report_of(sidecar, ADMIN).json()["page"]["troubles"]
+        own = report_of(sidecar, OWN).json()["page"]["troubles"]
+        page = sidecar.http.get("/", headers=admin).text
+        client.set(keys.JOBS_TROUBLE, b'{"text": 3')
+        odd = report_of(sidecar, ADMIN).json()["page"]["troubles"]
+
+    assert ready["jobs"] == {
+        "text": "no jobs are run: <b>",
+        "fix": "start it",
+        "since_ms": 1_764_513_000_000,
+    }
+    assert (ready["ready"], ready["degraded"]) == (True, False)
+    assert "router_jobs_stopped 1" in metrics
+    assert told == {**ready["jobs"], "is_urgent": True}
+    assert own == [], "an app's key sees nothing of what runs"
+    assert "no jobs are run: &lt;b&gt;</span> since 30 Nov" in page
+    assert odd == []
 
 
 @pytest.mark.usefixtures("store", "keyed")

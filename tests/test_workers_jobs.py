@@ -25,7 +25,7 @@ from structlog.testing import capture_logs
 from test_workers_archive import NOW_MS, Life, feedback, outcome
 
 from router.demo.stack import stack
-from telemetry import keys, trials
+from telemetry import jobs_trouble, keys, trials
 from telemetry.embedded import PrivateServer
 from telemetry.store import Address, parse_address, prepare
 from telemetry.trials import Trial
@@ -284,6 +284,44 @@ def test_a_queue_of_its_own_that_is_away_is_told_by_its_own_name(
 
     assert said[0]["event"] == "the jobs' own store is away: no jobs"
     assert "RQ_REDIS_URL" in said[0]["fix"]
+    told = jobs_trouble.parse(client.get(keys.JOBS_TROUBLE))
+    assert told is not None
+    assert told.text.startswith(
+        "no jobs are run: their own store is away: nothing listens there (Error 111 connecting"
+    )
+    assert told.fix == "start it, or correct host and port in RQ_REDIS_URL"
+    assert 0 <= time.time() - told.since_ms / 1000 < 30
+    assert 0 < client.pttl(keys.JOBS_TROUBLE) <= 60_000, "a worker that is gone says nothing"
+
+
+def test_a_queue_that_cannot_be_is_told_in_the_store(
+    store: PrivateServer,
+    client: Any,
+    address: Address,
+    state_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    prepare(client, shards=1)
+    monkeypatch.setenv("RQ_REDIS_URL", "redis+cluster://127.0.0.1:9")
+    place = Place(address, state_dir / "archive", 1, Keep(30, 1 << 30))
+
+    run_until(clock_of(place), lambda: bool(client.exists(keys.JOBS_TROUBLE)))
+
+    told = jobs_trouble.parse(client.get(keys.JOBS_TROUBLE))
+    assert told is not None
+    assert told.text.startswith("no jobs are run: rq does not run on a cluster")
+
+
+def test_what_was_said_of_a_queue_is_taken_back_once_it_answers(
+    store: PrivateServer, client: Any, address: Address, state_dir: Path
+) -> None:
+    prepare(client, shards=1)
+    place = Place(address, state_dir / "archive", 1, Keep(30, 1 << 30))
+    asking = clock_of(place)
+    asking._word.say(client, "no jobs are run: their own store is away", "start it")
+    assert client.exists(keys.JOBS_TROUBLE)
+
+    run_until(asking, lambda: not client.exists(keys.JOBS_TROUBLE))
 
 
 def test_where_the_process_for_jobs_fails_burials_go_on_and_it_is_said(

@@ -29,6 +29,7 @@ class SeenState(NamedTuple):
     prompts: dict[bytes, bytes]
     episodes: bytes | None
     trials: bytes | None  # their version
+    jobs: bytes | None  # why none are run, if so
     secrets: SeenSecrets
 
 
@@ -89,6 +90,7 @@ class Followed:
         pipeline.hgetall(keys.PROMPTS)
         pipeline.get(keys.EPISODES)
         pipeline.hget(keys.TRIALS, trials.VERSION)
+        pipeline.get(keys.JOBS_TROUBLE)
         store_secrets.ask(pipeline)
         n_beside, is_together = len(pipeline), not spans_slots(self.client)
         if is_together:

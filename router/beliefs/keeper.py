@@ -39,6 +39,8 @@ from router.beliefs.yielding import yielded
 from router.config.compiled import Configuration
 from router.config.watch import WatchedFile
 from router.errors import Problem
+from telemetry import jobs_trouble
+from telemetry.jobs_trouble import JobsTrouble
 from telemetry.pacer import Pacer
 from telemetry.reader import FRESH_S, NO_RATERS, Reader
 from telemetry.store import Address, Client, StoreErrors, connect
@@ -88,6 +90,7 @@ class Keeper:
         self.references: dict[str, int] = {}  # what became of feedback by them
         self.raters = NO_RATERS
         self.memory = SeenMemory()  # of the store
+        self.jobs: JobsTrouble | None = None  # why a worker runs none
         self.forgotten = Forgotten()
         self.episodes = SeenEpisodes()
         self.history = BeliefHistory()
@@ -224,6 +227,7 @@ class Keeper:
             self._agree(followed, seen.secrets)
             self._kept_switch.hear(followed.client, seen.off, seen.on)
             self.memory.look(followed.client, seen.memory)
+            self.jobs = jobs_trouble.parse(seen.jobs)
             self.forgotten.take(seen.forgotten)
             self.episodes.take(seen.episodes)
             self.served.exchange(followed.client)

@@ -50,6 +50,10 @@ def gauges(
         "router_snapshot_age_seconds": ("Age of the posteriors.", keeper.age_s),
         "router_posterior_version": ("Their version.", keeper.current.version),
         "router_store_up": ("Whether the store answers.", float(keeper.store_up)),
+        "router_jobs_stopped": (
+            "Whether a worker says that it cannot run jobs.",
+            float(keeper.jobs is not None),
+        ),
         "router_off": ("Whether routing is switched off.", float(keeper.off)),
         "router_drift_alarms": (
             "Alarms that an endpoint changed.",

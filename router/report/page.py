@@ -38,6 +38,7 @@ from router.report.comparisons import (
 )
 from router.report.page_changes import MOST_CHANGES, page_changes, read_proposals
 from router.report.page_troubles import (
+    jobs_troubles,
     other_troubles,
     refused_trouble,
     router_troubles,
@@ -49,7 +50,9 @@ from router.report.savings import NOTHING
 from router.report.task_lines import Gathered, task_lines
 from router.report.told_trials import read_told
 from router.report.trial_troubles import trial_troubles
+from telemetry import jobs_trouble, keys
 from telemetry.dates import utc_minute
+from telemetry.jobs_trouble import JobsTrouble
 from telemetry.memory import MemoryUse
 from telemetry.routers import RouterPresence, read_routers
 from telemetry.store import Client
@@ -122,7 +125,7 @@ def make_page(client: Client, source: PageSource) -> tuple[Page, Period]:
         calls=total.calls,
         budgets=(*_budget_lines(source.budgets), *_ceiling_lines(source)),
         savings=_savings(source.report.get("savings")),
-        troubles=in_order(_troubles(source, routers, trials)),
+        troubles=in_order(_troubles(source, routers, trials, _jobs(client, source))),
         routers=_router_lines(source, routers),
         is_off=source.switch.off,
         notes=tuple(_notes(source, period, routers, has_lines=bool(lines))),
@@ -316,14 +319,22 @@ def _savings(section: Section | None) -> Savings | None:
     return Savings(Interval(saved["value"], saved["low"], saved["high"]), out)
 
 
+def _jobs(client: Client, source: PageSource) -> JobsTrouble | None:
+    return jobs_trouble.parse(client.get(keys.JOBS_TROUBLE)) if source.sees_all else None
+
+
 def _troubles(
-    source: PageSource, routers: Sequence[RouterPresence], trials: Sequence[Trial]
+    source: PageSource,
+    routers: Sequence[RouterPresence],
+    trials: Sequence[Trial],
+    jobs: JobsTrouble | None,
 ) -> Iterable[PageTrouble]:
     if not source.sees_all:
         return ()
     return (
         *refused_trouble(source.report.get("configuration")),
         *store_troubles(source.store, source.memory),
+        *jobs_troubles(jobs),
         *router_troubles(routers),
         *trial_troubles(trials, source.beliefs.configuration, source.now_ms),
         *other_troubles(source.report, source.doubts, source.now_ms),

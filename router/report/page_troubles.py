@@ -8,6 +8,7 @@ from typing import Any
 from bandit.report import PageTrouble
 from router.beliefs.damage import REPAIR
 from router.report.served import served_lines
+from telemetry.jobs_trouble import JobsTrouble
 from telemetry.memory import MemoryUse
 from telemetry.routers import RouterPresence, conflicting_apps
 from telemetry.trouble import StoreTrouble
@@ -33,6 +34,12 @@ def store_troubles(store: StoreTrouble | None, memory: MemoryUse | None) -> Iter
     if memory is not None:
         for line in memory.warnings().values():
             yield PageTrouble(f"the store's memory: {line}", is_urgent=memory.is_full)
+
+
+def jobs_troubles(jobs: JobsTrouble | None) -> Iterator[PageTrouble]:
+    """Yield why no jobs are run, if a worker says so."""
+    if jobs is not None:
+        yield PageTrouble(jobs.text, jobs.since_ms, jobs.fix)
 
 
 def router_troubles(routers: Iterable[RouterPresence]) -> Iterator[PageTrouble]:

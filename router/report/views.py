@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from msgspec import to_builtins
 
 from bandit.families import S
 from bandit.matrix import ReportRow, rows
@@ -201,6 +202,7 @@ def readiness(keeper: Keeper, sending: Counters, *, draining: bool) -> dict[str,
         "degraded": not (keeper.store_up and sending.store_up),
         "store": trouble.as_json() if trouble is not None else None,
         "memory": memory.as_json() if memory is not None else None,
+        "jobs": to_builtins(keeper.jobs) if keeper.jobs is not None else None,
         **switch_row(keeper.switch),
         "snapshot_age_s": round(keeper.age_s, 3),
         "posterior_version": keeper.current.version,

@@ -12,14 +12,15 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 
 import structlog
 from redis import RedisError
 
-from telemetry import keys
-from telemetry.errors import StoreUnavailable
+from telemetry import jobs_trouble, keys
+from telemetry.errors import StoreUnavailable, TelemetryError
+from telemetry.jobs_trouble import SAID_EVERY_S, JobsTrouble
 from telemetry.processes import child_environment
 from telemetry.store import Client, StoreErrors, connect
 from telemetry.trouble import STORE_VARIABLE, trouble_of
@@ -130,6 +131,36 @@ class JobRunner:
 
 
 @dataclass(slots=True)
+class SaidTrouble:
+    """What this process says in the store of why no jobs are run."""
+
+    _since_ms: int = 0  # 0: nothing
+    _next: float = 0.0  # monotonic seconds
+
+    def say(self, store: Client, text: str, fix: str) -> None:
+        """Say it, now and then.
+
+        Raises:
+            redis.RedisError, OSError: the store is away.
+        """
+        if time.monotonic() < self._next:
+            return
+        self._since_ms = self._since_ms or int(store.time()[0]) * 1000
+        jobs_trouble.say(store, JobsTrouble(text=text, fix=fix, since_ms=self._since_ms))
+        self._next = time.monotonic() + SAID_EVERY_S
+
+    def take_back(self, store: Client) -> None:
+        """Say that it is over, if it was said.
+
+        Raises:
+            redis.RedisError, OSError: the store is away.
+        """
+        if self._since_ms:
+            jobs_trouble.take_back(store)
+            self._since_ms, self._next = 0, 0.0
+
+
+@dataclass(slots=True)
 class JobClock:
     """Asks for what is due until `place.stop`; a store that is away is waited for."""
 
@@ -142,6 +173,7 @@ class JobClock:
     _pause_s: float = FIRST_PAUSE_S
     _starts_at: float = 0.0  # monotonic seconds: not before is a process started that failed
     _is_away: bool = False
+    _word: SaidTrouble = field(default_factory=SaidTrouble)
 
     def __post_init__(self) -> None:
         self.runner = JobRunner(self.command, self.place.stop.is_set)
@@ -152,7 +184,7 @@ class JobClock:
             client = connect(jobs_address(self.place.address), timeout_s=TIMEOUT_S)
         except StoreUnavailable as error:
             log.error("no jobs are run", reason=str(error))
-            self.place.stop.wait()  # to end would only be started again
+            self._wait_in_vain(f"no jobs are run: {error}")
             return
         archive, trail = self.place.archive(), self.place.trail()
         questions = Questions(archive, trail, self.place.keep.days != 0, self.place.every_s)
@@ -162,12 +194,23 @@ class JobClock:
         finally:
             self.runner.end()
 
+    def _wait_in_vain(self, text: str) -> None:
+        """Say why no jobs are run until the process is to end; if it did, it would be restarted."""
+        while not self.place.stop.is_set():
+            with suppress(RedisError, TelemetryError, *StoreErrors):
+                client = connect(self.place.address, timeout_s=TIMEOUT_S)
+                with closing(client):
+                    self._word.say(client, text, "")
+            self.place.stop.wait(SAID_EVERY_S)
+
     def _round(self, client: Client, questions: Questions) -> float:
         """Have run what is due; return how long to rest."""
         rest_s = OFTEN_S - time.time() % OFTEN_S
         self.runner.notice_end()
         try:
-            if names := self._due(client, questions):
+            names = self._due(client, questions)
+            self._word.take_back(questions.archive.client)
+            if names:
                 self.runner.run(names)
             self._rest_runner(questions)
         except (RedisError, *StoreErrors) as error:
@@ -175,7 +218,10 @@ class JobClock:
             self._forget(questions)
             return AWAY_S
         except QueueAway as away:
-            self._say_away(away.__cause__ or away, named=queue_variable())
+            cause, named = away.__cause__ or away, queue_variable()
+            self._say_away(cause, named=named)
+            if named != STORE_VARIABLE:
+                self._tell(questions.archive.client, cause, named)
             self._forget(questions)
             return AWAY_S
         except RunnerFailed as error:
@@ -192,6 +238,15 @@ class JobClock:
             log.info("store is back")
         self._is_away = False
         return rest_s
+
+    def _tell(self, store: Client, error: BaseException, named: str) -> None:
+        """Say in the store that the queue's own is away."""
+        trouble = trouble_of(error)
+        told, what = trouble.told(named=named), "takes nothing" if trouble.answers else "is away"
+        said = f" ({trouble.said})" if trouble.said else ""
+        with suppress(RedisError, *StoreErrors):
+            text = f"no jobs are run: their own store {what}: {trouble.reason}{said}"
+            self._word.say(store, text, told["fix"])
 
     def _due(self, client: Client, questions: Questions) -> list[str]:
         """Return the jobs whose period has begun, that nobody asked for, and have to do."""
