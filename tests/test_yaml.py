@@ -322,6 +322,16 @@ apps: {default: {strategy: s, task: code, incumbent: big, keys: [sk]}, x: {strat
     ]
 
 
+@pytest.mark.parametrize("value", ["0", "-1", "abc", ".nan", "1e400", "true", "[1]", "null"])
+def test_a_wrong_part_that_is_needed_is_no_lack_of_the_whole(value: str) -> None:
+    """The part goes, so the whole, so what needs the whole: only the part is wrong."""
+    text = (
+        ONE % "" + f"apps: {{default: {{signals: {{sample: {{above_calls_per_s: {value}}}}}}}}}\n"
+    )
+
+    assert only(text).field == "apps.default.signals.sample.above_calls_per_s"
+
+
 def test_an_empty_value_is_told_from_one_left_out() -> None:
     problem = only("server:\n  port:\n" + ONE % "")
 

@@ -69,8 +69,9 @@ def validate(tree: Tree) -> tuple[File | None, set[Place]]:
             is_rest = _is_a_rest(where, detail, repaired) or _follows(where, detail, repaired)
             if not (is_below(where, repaired) or where in respelt or is_rest):
                 _explain(where, detail, findings)
-        repaired |= wrong.keys()
-        if not all([_take_out(root, where, detail) for where, detail in wrong.items()]):
+        goes = {where: _what_goes(where, detail) for where, detail in wrong.items()}
+        repaired |= wrong.keys() | {place for place in goes.values() if place}
+        if not all([_take_out(root, goes[where], detail) for where, detail in wrong.items()]):
             return None, repaired
     return None, repaired
 
@@ -129,10 +130,13 @@ def _is_a_rest(where: Place, detail: Any, repaired: set[Place]) -> bool:
     return is_secret_place(where) and any(is_below(part, {where}) for part in repaired)
 
 
-def _take_out(root: Any, where: Place, detail: Any) -> bool:
+def _what_goes(where: Place, detail: Any) -> Place:
+    """Return what is left out for an error: with a part that it must have, the whole."""
     must_be_there = where == ("endpoints",) or where[-1:] in (("id",), ("model",))
-    if detail["type"] == "missing" and not must_be_there:
-        where = where[:-1]
+    return where[:-1] if detail["type"] == "missing" and not must_be_there else where
+
+
+def _take_out(root: Any, where: Place, detail: Any) -> bool:
     return take_out(root, where, is_name=detail["loc"][-1:] == ("[key]",))
 
 
