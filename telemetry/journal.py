@@ -196,15 +196,12 @@ class Journal:
         if now < self._say_again_at:
             return
         n_lost = self.dropped[Dropped.DISK]
-        fix = "make room there, or set server.state_dir to a directory on another disk"
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            fix = "let it be written again, or set server.state_dir to another directory"
         log.error(
             "the journal cannot be written: outcomes and feedback are lost, and counted",
             path=str(self.directory),
             reason=error.strerror,
             lost=n_lost - self._n_said,
-            fix=fix,
+            fix=what_helps(error),
         )
         self._say_again_at, self._n_said = now + SAY_AGAIN_S, n_lost
 
@@ -226,6 +223,13 @@ class Journal:
             self._map.close()
         self._map, self._number, self._size = mapped, self._number + 1, len(head)
         self.current = path
+
+
+def what_helps(error: OSError) -> str:
+    """Return what helps where a journal cannot be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "make room there, or set server.state_dir to a directory on another disk"
+    return "let it be written again, or set server.state_dir to another directory"
 
 
 def _allocate(descriptor: int, size: int) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import html
 import json
 import math
+import os
 import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import LEARN, ROUTED, Provider, Reply, Sidecar, endpoint, serving
+from structlog.testing import capture_logs
 from test_dialect_streams import PARSERS
 from test_signals import calling
 
@@ -18,6 +20,8 @@ from bandit.families import D
 from router.config.entries import AppEntry
 from router.dispatch.sampling import is_within, opening
 from telemetry.store import Address
+from telemetry.writer import Writer
+from workers.observer.__main__ import _begins
 
 SECRET = b"s" * 32
 N = 20_000
@@ -192,3 +196,20 @@ def test_a_conversation_is_wholly_in_or_out_over_restarts_and_routers(
 def test_a_share_that_is_written_bare_is_told_where_it_belongs() -> None:
     with pytest.raises(ValueError, match=r"write true or false, or \{sample: …\}"):
         AppEntry.model_validate({"signals": 0.5})
+
+
+def test_an_observer_without_room_says_what_helps_and_ends(
+    address: Address, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It broke off before, as if the fault were our own."""
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with capture_logs() as said:
+        assert not _begins(Writer(tmp_path / "journal", address, 1, decides=False))
+
+    (line,) = said
+    assert line["reason"] == "No space left on device"
+    assert "make room" in line["fix"]

@@ -25,6 +25,7 @@ from telemetry import event_ids, events, keys, logs
 from telemetry.crashes import tell_without_words
 from telemetry.errors import MalformedEvent
 from telemetry.events import FeedbackKind
+from telemetry.journal import what_helps
 from telemetry.observed import HEADER_BYTES, Observed, sizes, unpack
 from telemetry.repeats import repeated
 from telemetry.store import open_store
@@ -89,6 +90,21 @@ def _record(verdict: DerivedLabel) -> bytes:
     )
 
 
+def _begins(writer: Writer) -> bool:
+    """Begin to write; where there is no room for it, say so: who ended is started again."""
+    try:
+        writer.start()
+    except OSError as error:
+        log.error(
+            "the journal cannot be begun: no labels are read off calls",
+            path=str(writer.root),
+            reason=error.strerror,
+            fix=what_helps(error),
+        )
+        return False
+    return True
+
+
 def main(argv: list[str] | None = None) -> int:
     """Observe until the router hangs up; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m workers.observer", description=main.__doc__)
@@ -105,7 +121,8 @@ def main(argv: list[str] | None = None) -> int:
         socket.socket(fileno=options.socket) as line,
     ):
         writer = Writer(options.state_dir / "journal", address, options.shards, decides=False)
-        writer.start()
+        if not _begins(writer):
+            return 1
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLD)
         try:
