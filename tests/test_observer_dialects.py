@@ -114,6 +114,17 @@ def test_spoiled_calls_never_raise(rng: random.Random) -> None:
             assert verdict.value in (0.0, 1.0, None)
 
 
+@pytest.mark.parametrize("dialect", TELLERS)
+def test_text_that_is_no_utf8_never_raises(dialect: str) -> None:
+    (turn, *_) = told("chat: regenerated in a later turn", dialect)
+    call = to_call(turn, 1)
+    spoiled = structs.replace(call, request=call.request.replace(b"user", b"us\xffer"))
+
+    assert spoiled.request != call.request
+    assert derive(spoiled, Memory(SALT)) == []
+    assert parse_request(spoiled.request, dialect) is None
+
+
 @settings(max_examples=50)
 @given(st.binary(), st.binary(), st.sampled_from(DIALECTS), st.booleans())
 def test_garbage_never_raises(request: bytes, answer: bytes, dialect: str, streamed: bool) -> None:

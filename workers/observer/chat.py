@@ -6,6 +6,7 @@ of the older form, pieces without an index.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,7 +28,7 @@ from workers.observer.shapes import (
     as_text,
     text_of,
 )
-from workers.observer.whole_streams import events_in
+from workers.observer.whole_streams import PROBE, Piecewise, events_in
 
 
 class _Function(Struct):
@@ -159,7 +160,7 @@ def read_answer(body: bytes, *, streamed: bool) -> ReadAnswer | None:
     """Return what is read of an answer, whole or as the text of a stream; None where it is none."""
     choices: dict[Any, _Pieces] = {}
     reasoning_tokens = 0
-    for part in events_in(body, _PARTS.decode, _parse) if streamed else (_parse(body),):
+    for part in events_in(body, _PARTS.decode, _parse, PIECEWISE) if streamed else (_parse(body),):
         if part is None or part.error is not None:
             return None
         if part.usage is not None:
@@ -175,6 +176,24 @@ def read_answer(body: bytes, *, streamed: bool) -> ReadAnswer | None:
     if not choices or any(len(c.calls) > MAX_CALLS for c in choices.values()):
         return None
     return ReadAnswer(tuple(_whole(c) for _, c in sorted(choices.items())), reasoning_tokens)
+
+
+def _adds_alone(data: bytes) -> bool:
+    """Return whether an event does no more than to add its piece to what is said, or thought."""
+    try:
+        part = _PART.decode(data)
+    except msgspec.DecodeError:
+        return False
+    if part.error is not None or part.choices is None or len(part.choices) != 1:
+        return False
+    choice = part.choices[0]
+    return choice.message is None and choice.delta in _PROBES
+
+
+_PROBES = (_Said(content=PROBE), _Said(reasoning_content=PROBE), _Said(reasoning=PROBE))
+PIECEWISE = Piecewise(
+    re.compile(rb'"(?:content|reasoning_content|reasoning)": ?"(?!")'), _adds_alone
+)
 
 
 def _parse(data: bytes) -> _Part | None:

@@ -6,6 +6,7 @@ each is a message of its own here, so that only words that a person may have typ
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -25,7 +26,7 @@ from workers.observer.shapes import (
     as_text,
     text_of,
 )
-from workers.observer.whole_streams import events_in
+from workers.observer.whole_streams import PROBE, Piecewise, events_in
 
 FINISHES = {
     "end_turn": "stop",
@@ -83,6 +84,7 @@ class _Body(Struct):
 
 
 _BODY = msgspec.json.Decoder(_Body)
+_EVENT = msgspec.json.Decoder(MessagesEvent)
 _EVENTS = msgspec.json.Decoder(list[MessagesEvent])
 
 
@@ -123,7 +125,7 @@ def read_request(body: bytes) -> ReadRequest:
 def read_answer(body: bytes, *, streamed: bool) -> ReadAnswer | None:
     """Return what is read of an answer, whole or as the text of a stream; None where it is none."""
     if streamed:
-        return _read_stream(events_in(body, _EVENTS.decode, parse_messages_event))
+        return _read_stream(events_in(body, _EVENTS.decode, parse_messages_event, PIECEWISE))
     answer = parse_messages_answer(body)
     if answer is None:
         return None
@@ -218,6 +220,19 @@ def _read_stream(events: Iterable[MessagesEvent | None]) -> ReadAnswer | None:
 def _piece(event: MessagesEvent) -> str:
     delta = event.delta or {}
     return as_text(delta.get(PIECES.get(as_text(delta.get("type")), "")))
+
+
+def _adds_alone(data: bytes) -> bool:
+    """Return whether an event does no more than to add its piece to its block."""
+    try:
+        event = _EVENT.decode(data)
+    except msgspec.DecodeError:
+        return False
+    is_piece = event.type == "content_block_delta" and event.content_block is None
+    return is_piece and not event.is_error and _piece(event) == PROBE
+
+
+PIECEWISE = Piecewise(re.compile(rb'"(?:text|thinking|partial_json)": ?"(?!")'), _adds_alone)
 
 
 def _joined(block: dict[str, Any], pieces: list[str]) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def parse_request(body: bytes, dialect: str) -> ReadRequest | None:
         return None
     try:
         request = READERS[dialect].request(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
     if not 0 < len(request.messages) <= MAX_MESSAGES or request.n_tools > MAX_TOOLS:
         return None

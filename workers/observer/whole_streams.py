@@ -1,10 +1,15 @@
-"""Events of a stream that is over: read all at once where each stands in a line. Pure."""
+"""Events of a stream that is over: read all at once where each stands in a line. Pure.
+
+Nearly all events of a stream bring a piece of one text, and are the same but for it. A run of them
+means what a single one with all their pieces does, and is read as that.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from itertools import repeat as _each
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -15,18 +20,38 @@ T = TypeVar("T")
 _BETWEEN = re.compile(rb"\n\n(?:event: [a-z_.]+\n)?data: ")
 """Between the data of two events: line breaks stand in no JSON that is written in a line."""
 _END = b"\n\ndata: " + DONE
+PROBE = "~probe~"
+"""Stands for a piece where an event is looked at without any."""
+_REST_OF_STRING = re.compile(rb'(?:[^"\\\n]|\\[^\n])*+"')
+_STRINGS = re.compile(
+    rb'(?:[^"\\]++|\\(?:["\\/bfnrt]|u(?![Dd][89A-Fa-f])[0-9A-Fa-f]{4}))*+', re.DOTALL
+)
+"""Insides of strings, a line each. Halves of a surrogate pair mean something else once joined."""
+
+
+class Piecewise(NamedTuple):
+    """How the events of a dialect bring a text in pieces."""
+
+    begins: re.Pattern[bytes]  # what stands in such an event before its piece
+    adds_alone: Callable[[bytes], bool]
+    """Whether an event whose piece is PROBE adds that to what came before, and does nothing that
+    doing it once more would not leave as it is."""
 
 
 def events_in(
-    text: bytes, all_of: Callable[[bytes], Sequence[T]], one_of: Callable[[bytes], T | None]
+    text: bytes,
+    all_of: Callable[[bytes], Sequence[T]],
+    one_of: Callable[[bytes], T | None],
+    piecewise: Piecewise | None = None,
 ) -> Iterable[T | None]:
     """Return what is read of each event of a stream, in order; None for one that nobody can read.
 
     Args:
         all_of: reads a list of events. One decoding takes a third of what one for each does.
         one_of: reads the data of one, also where it takes leniency.
+        piecewise: which events in a row may be read as one.
     """
-    listed = _as_list(text)
+    listed = _as_list(text, piecewise)
     if listed is not None:
         try:
             return all_of(listed)
@@ -35,11 +60,66 @@ def events_in(
     return map(one_of, payloads(text))
 
 
-def _as_list(text: bytes) -> bytes | None:
+def _as_list(text: bytes, piecewise: Piecewise | None) -> bytes | None:
     """Return the data of all events as one list of JSON; None where they are not plainly that."""
+    if not is_text(text):
+        return None
     told = b"\n\n" + text.removesuffix(b"\n\n").removesuffix(_END)
+    if piecewise is not None:
+        told = _in_fewer(told, piecewise)
     is_named = text.startswith(b"event: ")
     events = _BETWEEN.sub(b",", told) if is_named else told.replace(b"\n\ndata: ", b",")
-    if b"\n" in events or b"\r" in events or not events.startswith(b",{") or not is_text(events):
+    if b"\n" in events or b"\r" in events or not events.startswith(b",{"):
         return None
     return b"[" + events[1:] + b"]"
+
+
+def _in_fewer(told: bytes, piecewise: Piecewise) -> bytes:
+    """Return the same with a run of events as one, where there is one; each after its begin.
+
+    Every event of the run is `before`, the inside of a string, and `after`: that is seen of the
+    bytes. The one in their place has all insides.
+    """
+    shape = _shape_amid(told, piecewise)
+    if shape is None:
+        return told
+    begin, before, after = shape
+    events = told.split(begin)
+    insides = [
+        *map(bytes.removesuffix, map(bytes.removeprefix, events, _each(before)), _each(after))
+    ]
+    around = len(before) + len(after)
+    first, end = 0, len(events)
+    while first < end and len(events[first]) - len(insides[first]) != around:
+        first += 1
+    while end > first and len(events[end - 1]) - len(insides[end - 1]) != around:
+        end -= 1
+    n, run = end - first, insides[first:end]
+    pieces = b"\n".join(run)
+    are_alike = sum(map(len, events[first:end])) - sum(map(len, run)) == n * around
+    if n < 2 or not are_alike or pieces.count(b"\n") != n - 1:
+        return told
+    if (b'"' in pieces or b"\\" in pieces) and _STRINGS.fullmatch(pieces) is None:
+        return told
+    if not piecewise.adds_alone(before + PROBE.encode() + after):
+        return told
+    events[first:end] = [before + b"".join(run) + after]
+    return begin.join(events)
+
+
+def _shape_amid(told: bytes, piecewise: Piecewise) -> tuple[bytes, bytes, bytes] | None:
+    """Return how an event in the middle looks: its begin, and data before and after its piece."""
+    between = _BETWEEN.search(told, len(told) // 2)
+    if between is None:
+        return None
+    end = told.find(b"\n", between.end())
+    found = piecewise.begins.search(told, between.end(), end if end >= 0 else len(told))
+    rest = _REST_OF_STRING.match(told, found.end()) if found is not None else None
+    if found is None or rest is None:
+        return None
+    before = told[between.end() : found.end()]
+    after = told[rest.end() - 1 : end if end >= 0 else len(told)]
+    around = before + after
+    if b"\\" in around or PROBE.encode() in around:
+        return None  # a name could be written in two ways, or the probe be read elsewhere
+    return between[0], before, after
