@@ -69,6 +69,7 @@ In reading order:
 - `ended`: whose journals are sent to their end
 - `orphans`: how much of it ended processes may leave
 - `pacer`: how long a background loop rests
+- `stack_parts`: what the other processes of a stack take
 - `writer`: journal → frames → stream
 - `wakeup`: word that there is news
 - `reader`: rows → the reader's own copy

@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 
 from telemetry.journal import Dropped
 from telemetry.pacer import cpu_seconds_by_loop
+from telemetry.stack_parts import cpu_seconds_by_part
 
 SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 """Buckets of the OpenTelemetry GenAI convention for operation durations."""
@@ -190,6 +191,10 @@ class Exposition(Collector):
         for loop, seconds in cpu_seconds_by_loop().items():
             loops.add_metric([loop], seconds)
         yield loops
+        parts = CounterMetricFamily("router_part_cpu_seconds", "CPU by part.", labels=["part"])
+        for part, seconds in cpu_seconds_by_part().items():
+            parts.add_metric([part], seconds)
+        yield parts
         for name, (what, value) in self._gauges().items():
             yield GaugeMetricFamily(name, what, value=value)
         for gauge in self._endpoint_gauges():

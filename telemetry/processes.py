@@ -59,26 +59,32 @@ def own_environment() -> dict[str, str]:
 
 def end_with_parent() -> None:
     """Ask this process to end once its keeper is gone, however that happened."""
-    keeper = os.environ.pop(PARENT, "")
-    if keeper.isdigit():
-        _keeper[:] = [keeper]
-        watch = threading.Thread(target=_watch, args=(int(keeper),), name="keeper", daemon=True)
+    told = os.environ.pop(PARENT, "")
+    if told.isdigit():
+        _keeper[:] = [told]
+        watch = threading.Thread(target=_watch, args=(int(told),), name="keeper", daemon=True)
         watch.start()
 
 
-def _watch(keeper: int) -> None:
-    line = _line_to(keeper)
-    while os.getppid() == keeper:
+def keeper() -> int | None:
+    """Return the process whose end this one waits for, while that keeps it; None: there is none."""
+    found = int(_keeper[0]) if _keeper else None
+    return found if found == os.getppid() else None
+
+
+def _watch(pid: int) -> None:
+    line = _line_to(pid)
+    while os.getppid() == pid:
         if line is not None:
             select.select([line], [], [])  # it can be read once the keeper has ended
         time.sleep(LOOK_EVERY_S if line is None else SOON_S)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _line_to(keeper: int) -> int | None:
+def _line_to(pid: int) -> int | None:
     """Return what tells of a process's end without being looked at; None where nothing does."""
     try:
-        return int(os.pidfd_open(keeper))  # of Linux, since 5.3
+        return int(os.pidfd_open(pid))  # of Linux, since 5.3
     except (AttributeError, OSError):
         return None
 

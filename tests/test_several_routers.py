@@ -86,6 +86,15 @@ def routers(state_dir: Path) -> dict[str, int]:
     return found
 
 
+def parts_told_of(url: str) -> set[str]:
+    """Return the parts of the stack whose CPU a router tells."""
+    return set(
+        re.findall(
+            r'^router_part_cpu_seconds_total\{.*part="(\w+)"', get(f"{url}/metrics").text, re.M
+        )
+    )
+
+
 def calls_by_process(url: str) -> dict[str, float]:
     """Return how many attempts each process counts."""
     found: dict[str, float] = {}
@@ -108,6 +117,8 @@ def test_two_routers_share_calls_and_one_explains_what_the_other_decided(
         by_process = calls_by_process(url)
         assert sum(by_process.values()) == 40
         assert min(by_process.values()) > 0
+        parts = {"observer", "worker", "jobs", "store", "supervisor"}
+        until(lambda: all(told == parts for told in each(lambda: parts_told_of(url))), 20)
         decision = answers[0].headers["x-router-decision-id"]
         explained = f"{url}/v1/router/decisions/{decision}"
         until(lambda: {got.status_code for got in each(lambda: get(explained))} == {200}, 20)
