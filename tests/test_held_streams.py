@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anthropic
 import httpx
@@ -16,6 +16,7 @@ from dialects import OVERLOADED, SAID, message, message_events, named, response,
 
 from router.dialects.parsers import PARSERS
 from router.dispatch import heartbeat
+from router.net.served import ServedExchange
 from telemetry.store import Address
 
 ALL = ["chat", "messages", "responses", "completions"]
@@ -191,3 +192,52 @@ def test_thinking_is_content_as_text_is(path: str, said: bytes) -> None:
     stream.feed(said)
 
     assert (before, stream.spoke) == (False, True)
+
+
+class Line:
+    """A client's connection, as far as an answer needs one."""
+
+    writable = None
+    is_gone = False
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.write = self.written.append
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("framing", "written"),
+    [
+        ((b"transfer-encoding", b"chunked"), [b"3\r\nabc\r\n"]),
+        ((b"content-length", b"5"), [b"", b"abc"]),
+    ],
+)
+async def test_a_first_piece_leaves_with_the_head(
+    framing: tuple[bytes, bytes], written: list[bytes]
+) -> None:
+    """In chunks in one write; where the length is counted, after the head as ever."""
+    line = Line()
+    exchange = ServedExchange(cast(Any, line), "GET", b"/", b"", [], None)
+    headers = [] if framing[1] == b"chunked" else [framing]
+    await exchange.start(200, headers, b"abc")
+    head = b"HTTP/1.1 200 OK\r\n%b: %b\r\n\r\n" % framing
+    assert line.written == [head + written[0], *written[1:]]
+    assert exchange.n_parts == 1
+
+
+@pytest.mark.anyio
+async def test_a_first_piece_that_is_longer_than_was_said_does_not_leave() -> None:
+    line = Line()
+    exchange = ServedExchange(cast(Any, line), "GET", b"/", b"", [], None)
+    with pytest.raises(ConnectionAbortedError):
+        await exchange.start(200, [(b"content-length", b"2")], b"abc")
+    assert line.written == [b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n"]
+
+
+@pytest.mark.anyio
+async def test_no_first_piece_answers_head() -> None:
+    line = Line()
+    exchange = ServedExchange(cast(Any, line), "HEAD", b"/", b"", [], None)
+    await exchange.start(200, [], b"abc")
+    assert line.written == [b"HTTP/1.1 200 OK\r\n\r\n"]

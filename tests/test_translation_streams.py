@@ -893,8 +893,9 @@ class Client:
     def __init__(self) -> None:
         self.said = b""
 
-    async def start(self, status: int, headers: Any) -> None:
+    async def start(self, status: int, headers: Any, first: bytes = b"") -> None:
         self.started = True
+        self.said += first
 
     async def part(self, data: bytes) -> None:
         self.said += data

@@ -68,21 +68,27 @@ class StreamedAnswer:
         if not isinstance(self._stream, UnreadStream):  # only whole events leave
             exchange.tell = self._error
         try:
-            if not exchange.started:  # a stream that is wanted whole may have begun with comments
-                await exchange.start(self._reply.status, headers)
             held = b"".join(self._source.held)
             self._keep(held)
             self._tell_ids()
             if self._stream.done or self._stream.unreadable:
+                await self._begin(headers)
                 ended = self._end(ended_well=False)
                 await exchange.part(held)
             else:
-                await exchange.part(held)
+                await self._begin(headers, held)
                 ended = await self._pass_on()
             self._guard.finish()
             await exchange.end(ended)
         finally:
             await self._reply.aclose()
+
+    async def _begin(self, headers: Sequence[Header], first: bytes = b"") -> None:
+        """Send the head, and with it what is there; a stream may have begun with comments."""
+        if self._exchange.started:
+            await self._exchange.part(first)
+        else:
+            await self._exchange.start(self._reply.status, headers, first)
 
     async def _pass_on(self) -> bytes:
         """Send whole events until the stream ends; return what is still to be sent at its end."""

@@ -132,8 +132,12 @@ class Exchange(ABC):
         await self.respond(status, msgspec.json.encode(value))
 
     @abstractmethod
-    async def start(self, status: int, headers: Sequence[Header]) -> None:
-        """Begin an answer that comes in pieces."""
+    async def start(self, status: int, headers: Sequence[Header], first: bytes = b"") -> None:
+        """Begin an answer that comes in pieces.
+
+        Args:
+            first: a piece that is there already, and leaves with the head.
+        """
 
     @abstractmethod
     async def part(self, data: bytes) -> None:

@@ -173,7 +173,7 @@ class ServedExchange(Exchange):
         self.complete = True
         way.answered(self)
 
-    async def start(self, status: int, headers: Sequence[Header]) -> None:
+    async def start(self, status: int, headers: Sequence[Header], first: bytes = b"") -> None:
         """Begin an answer that comes in pieces; its length is counted, or it is chunked."""
         head = self._head(status, headers)
         framing = next((h for h in headers if h[0] == b"content-length"), None)
@@ -191,8 +191,16 @@ class ServedExchange(Exchange):
         if way.writable is not None:
             await way.writable.wait()
         self.started = True
-        if not way.is_gone:
-            way.write(head + b"\r\n")
+        if first:
+            self.n_parts += 1
+        if way.is_gone:
+            return
+        if first and self._is_chunked:  # in one write: a client is woken once for both
+            way.write(b"%b\r\n%x\r\n%b\r\n" % (head, len(first), first))
+            return
+        way.write(head + b"\r\n")
+        if first:
+            self._write(first, b"")
 
     async def part(self, data: bytes) -> None:
         """Send a piece, in one write."""

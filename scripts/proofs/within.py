@@ -148,10 +148,12 @@ class RecordedExchange(Exchange):
         await self.start(status, [JSON] if headers is None else headers)
         await self.end(body)
 
-    async def start(self, status: int, headers: Sequence[Header]) -> None:
+    async def start(self, status: int, headers: Sequence[Header], first: bytes = b"") -> None:
         """Keep its head."""
         self.started = True
         self.status, self.said = status, headers
+        if first:
+            await self.part(first)
 
     async def part(self, data: bytes) -> None:
         """Keep a piece."""
