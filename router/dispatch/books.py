@@ -27,6 +27,8 @@ class CallBooks:
         "_executed",
         "_held",
         "_held_flags",
+        "_id",
+        "_sealed",
         "_token",
         "flags",
         "kind",
@@ -37,7 +39,8 @@ class CallBooks:
         self.kind = kind_of(decision)
         self.flags = self.kind.derive(flags_of, decision)
         self._executed: Endpoint | None = None
-        self._token = b""
+        self._token = self._sealed = b""
+        self._id = ""  # that token's seal, with it
         self._held: partial[None] | None = None
         self._held_flags = 0
 
@@ -47,6 +50,13 @@ class CallBooks:
             self._token = self._booking.token(self._decision, executed, self.kind)
             self._executed = executed
         return self._token
+
+    def id(self, executed: Endpoint) -> str:
+        """Return the decision id of the call as an endpoint serves it."""
+        token = self.token(executed)
+        if token is not self._sealed:
+            self._sealed, self._id = token, self._booking.seal.close(token)
+        return self._id
 
     def early_id(self) -> str:
         """Return the decision id while nobody knows yet who will serve the call."""

@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import structlog
-
 from router.decision.context import CallContext
 from router.decision.decide import Decider, Decision
 from router.decision.kinds import DecisionKind
@@ -52,9 +50,6 @@ from router.endpoints.retries import RetryBudget
 from router.errors import BudgetAway, BudgetSpent, NoCandidates, RateShareSpent
 from router.net.exchange import DisconnectGuard, Exchange, Header
 from telemetry.events import Result
-
-log = structlog.get_logger()
-
 
 NoteDecision = Callable[[Decision, Endpoint | None, DecisionKind], None]
 """Notes a decision, or who else answered it, for later explanations."""
@@ -106,11 +101,7 @@ class Calls:
                     if exchange.started:
                         raise
                     context = await self.instead.after(context, refusal)
-        except (
-            BudgetSpent,
-            BudgetAway,
-            RateShareSpent,
-        ) as refusal:  # what is refused opens no session
+        except (BudgetSpent, BudgetAway, RateShareSpent) as refusal:  # which opens no session
             self.spending.count_refusal(refusal, context.claims)
             await self.decider.sessions.take_back(context.session, now=context.at.epoch_s)
             raise
@@ -118,12 +109,9 @@ class Calls:
     async def _serve(self, context: CallContext, exchange: Exchange) -> None:
         decision = await self.decider.decide(context)
         decide_s = time.monotonic() - context.at.monotonic_s
-        self.booking.count_decision(decision, decide_s)
-        note_version(self.contexts.keeper, context)
-        self.contexts.keeper.tag_names.note(context.spend_tag)
         guard = DisconnectGuard(exchange)
         call = _Call(self, decision, exchange, guard, decide_s)
-        self.note(decision, None, call.books.kind)
+        exchange.task.get_loop().call_soon(call.note)  # once its request is on its way
         try:
             await call.run()
         except asyncio.CancelledError:
@@ -138,6 +126,7 @@ class Calls:
             call.note_client_gone()  # whatever failed in here, it was no endpoint
             raise
         finally:
+            call.note()
             call.books.let_go()
             context.translations.let_go()
 
@@ -167,10 +156,25 @@ class _Call:
         self.spending = home.spending.of(context, explores=explores)
         self.asking = Asking(decision, exchange, home.dispatcher, self.spending)
         self.chain = AttemptChain(decision, home.contexts)
+        self.noted = False  # the decision is
         self.promised = False  # its id has left before it was known who answers
         self.under_way: list[Attempt] = []
         self.failures: list[Failed] = []
         self.observer = observer_of(home.observer, context, home.contexts.secret.at)
+
+    def note(self) -> None:
+        """Note the decision, once, and make its id: the provider works meanwhile."""
+        if self.noted:
+            return
+        self.noted = True
+        home, decision, context = self.home, self.decision, self.decision.context
+        keeper = home.contexts.keeper
+        home.booking.count_decision(decision, self.decide_s)
+        note_version(keeper, context)
+        keeper.tag_names.note(context.spend_tag)
+        home.note(decision, None, self.books.kind)
+        if self.under_way:
+            self.books.id(self.under_way[0].endpoint)
 
     async def run(self) -> None:
         """Send the first answer that may go to the client."""
@@ -186,16 +190,15 @@ class _Call:
         if reply.stream is None:
             await (self._send_in_stream if self.exchange.started else self._send_whole)(reply)
             return
-        token = self.books.token(reply.attempt.endpoint)
         stream = StreamedAnswer(
             reply,
             self.exchange,
             self.guard,
             keep=self.observer is not None,
-            book=lambda said, whole: self._end_stream(reply.attempt, said, whole=whole),
+            book=partial(self._end_stream, reply.attempt),
             on_ids=partial(self._note_ids, reply.attempt.endpoint),
         )
-        await stream.send(self._response_headers(reply, token))
+        await stream.send(self._response_headers(reply))
 
     async def _dispatch(self) -> Reply:
         """Return the first answer that may go to the client, and see to every other attempt.
@@ -268,16 +271,12 @@ class _Call:
 
     async def _send_whole(self, reply: Reply) -> None:
         attempt = reply.attempt
-        if attempt in self.under_way:
+        if attempt in self.under_way:  # else it is booked: a refusal, after nobody else answered
             told = (reply.body if reply.is_read else b"") if attempt.result is Result.OK else None
-            token = self._end(
-                attempt, attempt.result, final=True, told=told, answered=reply.is_read
-            )
-        else:  # booked already: a refusal, after nobody else answered
-            token = self.books.token(attempt.endpoint)
+            self._end(attempt, attempt.result, final=True, told=told, answered=reply.is_read)
         self.guard.finish()
         assert reply.body is not None
-        headers = self._response_headers(reply, token)
+        headers = self._response_headers(reply)
         await self.exchange.respond(reply.status, reply.body, headers)
 
     async def _send_in_stream(self, reply: Reply) -> None:
@@ -293,7 +292,7 @@ class _Call:
             body = refusal_event(self.exchange.path, body)
         await self.exchange.end(body)
 
-    def _end_stream(self, attempt: Attempt, said: bytes, *, whole: bool) -> None:
+    def _end_stream(self, attempt: Attempt, said: bytes, whole: bool) -> None:
         self._end(attempt, attempt.result, final=True, told=said, answered=whole)
 
     def _end(
@@ -305,13 +304,14 @@ class _Call:
         retry_after_s: float | None = None,
         told: bytes | None = None,
         answered: bool = False,
-    ) -> bytes:
-        """Book an attempt: observer, health, journal, metrics. Return its packed token.
+    ) -> None:
+        """Book an attempt: observer, health, journal, metrics.
 
         Args:
             told: what the observer is to know of the answer; None where it is told nothing.
             answered: the client has the answer in full.
         """
+        self.note()  # before who else answered
         self.under_way.remove(attempt)
         if not final:
             attempt.result, attempt.latency_s = result, time.monotonic() - attempt.began_at
@@ -357,7 +357,6 @@ class _Call:
             flags |= READ
         self.books.write(token, attempt, flags)
         booking.count(endpoint, context.task.name, attempt)
-        return token
 
     def _note_ids(
         self,
@@ -377,9 +376,10 @@ class _Call:
         told = observed(self.decision, self.chain, token, answer, answered=answered)
         return self.observer.tell(told)
 
-    def _response_headers(self, reply: Reply, token: bytes) -> list[Header]:
-        sealed = self.home.booking.seal.close(token)
-        return answer_headers(self.decision, sealed, reply, self.books.kind, decide_s=self.decide_s)
+    def _response_headers(self, reply: Reply) -> list[Header]:
+        books = self.books
+        sealed = books.id(reply.attempt.endpoint)
+        return answer_headers(self.decision, sealed, reply, books.kind, decide_s=self.decide_s)
 
     def lives(self) -> bool:
         """Return whether the client would have a head by now, were it not held for what follows."""

@@ -122,6 +122,12 @@ class HeldStream:
         if how is Hold.NOTHING:
             return
         state, is_end, n_held = self.state, False, 0
+        if isinstance(self.chunks, Answer) and self.chunks.chunks and not self.held:
+            here = self.chunks.taken()  # its begin came with its head, often
+            self.held.append(self.feed(here))
+            n_held = len(here)
+            if how is Hold.CONTENT and self._may_go(how, n_held):
+                return
         try:
             with Deadline(self.left_s()) as limit:
                 while not (is_end or self._may_go(how, n_held)):

@@ -56,7 +56,7 @@ class Answer:
             if self._has_ended():
                 raise StopAsyncIteration
             await self._news()
-        return self._taken()
+        return self.taken()
 
     async def pour(self, take: Take) -> bool:
         """Have `take` given what arrives, the moment it does, as long as it takes more.
@@ -70,7 +70,7 @@ class Answer:
         wants = True
         while wants:
             if self.chunks:
-                wants = take(self._taken())
+                wants = take(self.taken())
             elif self._has_ended():
                 return True
             else:
@@ -129,7 +129,7 @@ class Answer:
             return
         if self._take is not None and self.chunks:
             try:
-                wants = self._take(self._taken())
+                wants = self._take(self.taken())
             except Exception as error:
                 waiter.set_exception(error)
                 return
@@ -137,10 +137,12 @@ class Answer:
                 return
         waiter.set_result(wants)
 
-    def _taken(self) -> bytes:
+    def taken(self) -> bytes:
+        """Return all that has arrived since the last time; asked where something has."""
         chunks, self.chunks, self.n_unread = self.chunks, [], 0
-        if self._connection is not None:
-            self._connection.resume()
+        connection = self._connection
+        if connection is not None and connection.is_paused:
+            connection.resume()
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _has_ended(self) -> bool:

@@ -67,7 +67,7 @@ class Connection(asyncio.Protocol):
         self._is_doubtful = False  # and say so twice: what comes next is anybody's guess
         self._whole = False
         self._reusable = False
-        self._paused = False
+        self.is_paused = False
         self._headers: list[Header] = []  # of the head at hand, or trailers
         self._n_other_bytes = 0  # since the last byte of a body
         self._is_plain = False  # its first bytes say that it is HTTP/1, which the head then is
@@ -119,8 +119,8 @@ class Connection(asyncio.Protocol):
 
     def resume(self) -> None:
         """Read on, where reading was paused."""
-        if self._paused and self._transport is not None:
-            self._paused = False
+        if self.is_paused and self._transport is not None:
+            self.is_paused = False
             self._transport.resume_reading()
 
     async def _send(self, body: BodyInPieces, answer: Answer) -> None:
@@ -189,8 +189,8 @@ class Connection(asyncio.Protocol):
         else:
             if answer.status:
                 answer.wake()
-            if answer.n_unread > MAX_UNREAD_BYTES and not self._paused:
-                self._paused = True
+            if answer.n_unread > MAX_UNREAD_BYTES and not self.is_paused:
+                self.is_paused = True
                 cast(asyncio.Transport, self._transport).pause_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -290,7 +290,7 @@ class Connection(asyncio.Protocol):
         assert transport is not None
         unsent = answer.pump is not None or transport.get_write_buffer_size()
         if self._reusable and not transport.is_closing() and not unsent:
-            if self._paused:
+            if self.is_paused:
                 self.resume()
             self._on_free(self)
         else:
