@@ -153,7 +153,7 @@ class Match(IntEnum):
 
 _HEAD = struct.Struct("<BBBBHxB")
 _OUTCOME = struct.Struct(f"<BBBBHxB{TOKEN_SIZE}s8I2Q8x16s16s16s16sQ8sII8Qq4xBB2xBIHx")
-_OUTCOME_KIND = int(Kind.OUTCOME)
+OUTCOME_KIND = int(Kind.OUTCOME)
 """As a plain value: to look up a member of an enum costs as much as packing."""
 _FEEDBACK = struct.Struct("<I44xq16x16s16s16s88xqI4B8x")
 """What stands behind the token of a feedback: all that tells of an attempt is left out."""
@@ -165,7 +165,7 @@ _SIZES = {NARROW_VERSION: 216, RECORD_VERSION: RECORD_SIZE}
 TOKEN_OFFSET = _HEAD.size
 NO_DIGEST = bytes(16)
 U32_MAX = 0xFFFF_FFFF
-_MOST = {1: 255, **dict.fromkeys(range(6, 13), U32_MAX), 21: U32_MAX}
+_MOST = {3: 255, **dict.fromkeys(range(8, 15), U32_MAX), 23: U32_MAX}
 """Of the attempt, tokens, times and what was added, by their places among the values."""
 
 
@@ -231,31 +231,33 @@ def outcome(
     value_micro, kind = (round(said[1] * MICRO), said[0]) if said is not None else (0, 0)
     counts = (tokens_in, tokens_out, tokens_cached, tokens_reasoning, tokens_cache_write)
     times = (int(latency_s * 1e6), int(ttft_s * 1e6))
-    return packed_outcome(
-        *(result, attempt, status, tier, token, flags, *counts, *times),
-        *(cost_nano, reported_cost_nano, response, reference, trace.trace_id, event),
-        *(first_endpoint, trace.span_id, round(added_s * 1000)),
+    values: tuple[int | bytes, ...] = (
+        *(OUTCOME_KIND, RECORD_VERSION, result, attempt, status, tier, token, flags),
+        *(*counts, *times, cost_nano, reported_cost_nano, response, reference, trace.trace_id),
+        *(event, first_endpoint, trace.span_id, round(added_s * 1000)),
         *(price, role, tag, episode, prompt, spend_tag, served_model, fingerprint, configuration),
         *(value_micro, kind, trace.operation, price_source, system_prompt, price_day),
     )
+    return packed_outcome(values)
 
 
-def packed_outcome(*values: int | bytes) -> bytes:
+def packed_outcome(values: tuple[int | bytes, ...]) -> bytes:
     """Return the record of an outcome of all its values, by place and in the units that it keeps.
 
-    Each call pays for it. In this order: result, attempt, status, tier, token, flags; tokens_in,
-    tokens_out, tokens_cached, tokens_reasoning, tokens_cache_write; latency_us, ttft_us; cost_nano,
-    reported_cost_nano; response, reference, id of the trace, event; first_endpoint, id of the span,
-    added_ms; price, role, tag, episode, prompt, spend_tag, served_model, fingerprint,
-    configuration; value_micro, feedback_kind, operation of the span, price_source, system_prompt,
-    price_day. Of what there is more than there is room for, as much is kept.
+    Each call pays for it. In this order: OUTCOME_KIND, RECORD_VERSION; result, attempt, status,
+    tier, token, flags; tokens_in, tokens_out, tokens_cached, tokens_reasoning, tokens_cache_write;
+    latency_us, ttft_us; cost_nano, reported_cost_nano; response, reference, id of the trace, event;
+    first_endpoint, id of the span, added_ms; price, role, tag, episode, prompt, spend_tag,
+    served_model, fingerprint, configuration; value_micro, feedback_kind, operation of the span,
+    price_source, system_prompt, price_day. Of what there is more than there is room for, as much is
+    kept.
     """
     try:
-        body = _OUTCOME.pack(_OUTCOME_KIND, RECORD_VERSION, *values)
+        body = _OUTCOME.pack(*values)
     except struct.error:
         kept = [min(v, _MOST[i]) if i in _MOST else v for i, v in enumerate(values)]
-        body = _OUTCOME.pack(_OUTCOME_KIND, RECORD_VERSION, *kept)
-    return sealed(body)
+        body = _OUTCOME.pack(*kept)
+    return body + SEAL.pack(zlib.crc32(body), 0)
 
 
 def feedback(

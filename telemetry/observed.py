@@ -22,7 +22,9 @@ _MAGIC = b"PMO4"
 DIALECTS = ("chat", "messages", "responses")
 """In which a call may be, as the router names them."""
 _PLACES = {name: place for place, name in enumerate(DIALECTS)}
-_STATELESS, _ANSWERED, _STREAMED, _DECLARED, _SESSION = 1, 2, 4, 8, 16
+STATELESS, ANSWERED, STREAMED, DECLARED, IN_SESSION = 1, 2, 4, 8, 16
+"""What a header's flags say of a call, by the names of its fields; DECLARED is that it has a unit.
+"""
 
 
 class Observed(Struct, frozen=True, gc=False):
@@ -46,31 +48,53 @@ class Observed(Struct, frozen=True, gc=False):
 
 def pack(call: Observed) -> bytes:
     """Return the message that tells of a call."""
-    return header_of(call) + call.request + call.answer
-
-
-def header_of(call: Observed) -> bytes:
-    """Return the header of a call's message; request and answer follow."""
     flags = (
-        _STATELESS * call.stateless
-        | _ANSWERED * call.answered
-        | _STREAMED * call.streamed
-        | _DECLARED * bool(call.unit)
-        | _SESSION * call.in_session
+        (STATELESS if call.stateless else 0)
+        | (ANSWERED if call.answered else 0)
+        | (STREAMED if call.streamed else 0)
+        | (DECLARED if call.unit else 0)
+        | (IN_SESSION if call.in_session else 0)
     )
+    head = packed_header(
+        *(call.decision, call.app, call.unit, flags, call.dialect),
+        *(call.began_at_s, call.ended_at_s),
+        *(call.first_endpoint, call.cost_nano, len(call.request), len(call.answer)),
+    )
+    return head + call.request + call.answer
+
+
+def packed_header(
+    decision: bytes,
+    app: int,
+    unit: bytes,
+    flags: int,
+    dialect: str,
+    began_at_s: float,
+    ended_at_s: float,
+    first_endpoint: int,
+    cost_nano: int,
+    n_request: int,
+    n_answer: int,
+) -> bytes:
+    """Return the header of a call's message; request and answer follow.
+
+    Args:
+        flags: DECLARED where `unit` is not empty, and what else is so.
+        n_request, n_answer: their bytes; all else is as `Observed` has it.
+    """
     return _HEADER.pack(
         _MAGIC,
-        call.decision,
-        call.app,
-        call.unit,
+        decision,
+        app,
+        unit,
         flags,
-        _PLACES[call.dialect],
-        call.began_at_s,
-        call.ended_at_s,
-        call.first_endpoint,
-        min(call.cost_nano, U64_MAX),
-        len(call.request),
-        len(call.answer),
+        _PLACES[dialect],
+        began_at_s,
+        ended_at_s,
+        first_endpoint,
+        cost_nano if cost_nano < U64_MAX else U64_MAX,
+        n_request,
+        n_answer,
     )
 
 
@@ -94,16 +118,16 @@ def unpack(header: bytes, body: bytes) -> Observed:
     return Observed(
         decision=decision,
         app=app,
-        unit=unit if flags & _DECLARED else b"",
-        stateless=bool(flags & _STATELESS),
-        answered=bool(flags & _ANSWERED),
-        streamed=bool(flags & _STREAMED),
+        unit=unit if flags & DECLARED else b"",
+        stateless=bool(flags & STATELESS),
+        answered=bool(flags & ANSWERED),
+        streamed=bool(flags & STREAMED),
         dialect=DIALECTS[dialect],
         began_at_s=began,
         ended_at_s=ended,
         request=body[:n_request],
         answer=body[n_request:],
-        in_session=bool(flags & _SESSION),
+        in_session=bool(flags & IN_SESSION),
         first_endpoint=first_endpoint,
         cost_nano=cost_nano,
     )

@@ -81,19 +81,22 @@ class Pacer:
 class Bell:
     """Wakes a loop that sleeps."""
 
-    __slots__ = ("_event",)
+    __slots__ = ("_event", "_rung")
 
     def __init__(self) -> None:
         self._event = threading.Event()
+        self._rung = False  # whoever finds it so relies on the one who set it to set the event
 
     def ring(self) -> None:
         """Wake the loop; where it was rung already this costs next to nothing."""
-        if not self._event.is_set():
+        if not self._rung:
+            self._rung = True
             self._event.set()
 
     def reset(self) -> None:
         """Listen anew; whatever came before must be looked for after this."""
         self._event.clear()
+        self._rung = False  # after it: a ring between the two is one of before
 
     def wait(self, at_most_s: float) -> bool:
         """Sleep until it rings; return whether it did."""

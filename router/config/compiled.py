@@ -22,6 +22,7 @@ from router.config.entries import (
     SampleRateEntry,
     Streaming,
     TaskEntry,
+    UnitKind,
 )
 from router.config.exemplars import prompt_exemplars, rules_of_tasks, system_exemplars
 from router.config.exploring import Ceilings, compile_ceilings
@@ -110,11 +111,13 @@ class App:
     # What calls ask of its entry, which is slow to be asked.
     buffers: bool = field(init=False)  # its streams come whole
     signals_sample: float | SampleRateEntry | None = field(init=False)  # None: nobody looks
+    is_stateless: bool = field(init=False)  # every call stands for itself
 
     def __post_init__(self) -> None:
         entry = self.entry
         object.__setattr__(self, "buffers", entry.stream is Streaming.BUFFERED)
         object.__setattr__(self, "signals_sample", entry.signals_sample)
+        object.__setattr__(self, "is_stateless", entry.unit is UnitKind.CALL)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from router.beliefs.keeper import Keeper
-from router.config.entries import UnitKind
 from router.decision.context import Moment
 from router.decision.settled_kinds import SettledKind
 from router.decision.units import EARLIER_MS, SESSION_S, Unit, unit_of
@@ -49,7 +48,7 @@ class CallUnits:
             app_digest=app.digest,
             user=user,
             session=session,
-            stateless=hints.profile or app.entry.unit is UnitKind.CALL,
+            stateless=hints.profile or app.is_stateless,
             now=now,
             draw_key=kind.draw_key,
             is_users=hints.is_users,

@@ -18,6 +18,7 @@ from router.dispatch.records import (
     NAMES_EPISODE,
     OTHER_MODEL,
     PROMISED,
+    BookedUnder,
     names_of,
     record_of,
 )
@@ -128,51 +129,34 @@ class Booking:
         *,
         app: str,
         flags: int,
-        configuration: int = 0,
-        reference: str | None = None,
-        role: Role | None = None,
-        episode: int = 0,
-        prompt: int = 0,
-        system_prompt: int = 0,
-        tag: int = 0,
-        spend_tag: int = 0,
+        reference: str | None,
+        under: BookedUnder,
     ) -> None:
         """Write how an attempt ended.
 
         Args:
-            configuration: digest of the one that the call was made under.
-            role: in which the call came.
             reference: the caller's own, where this was the attempt that ended the call.
-            episode, prompt, system_prompt, tag, spend_tag: as `events.outcome` has them.
         """
         if not flags & FINAL:
-            self._writer.put(
-                record_of(
-                    *(token, attempt, flags, NO_DIGEST, NO_DIGEST, configuration, role),
-                    *(episode, prompt, system_prompt, tag, spend_tag),
-                )
-            )
+            self._writer.put(record_of(token, attempt, flags, NO_DIGEST, NO_DIGEST, under))
             return
+        recent, episode = self._recent, under.episode
         is_named = (
-            episode
-            and attempt.result is Result.OK
-            and self._recent.episodes.is_first(episode, token)
+            episode and attempt.result is Result.OK and recent.episodes.is_first(episode, token)
         )
-        flags |= NAMES_EPISODE if is_named else 0
+        if is_named:
+            flags |= NAMES_EPISODE
         response, named = names_of(app, attempt.answer_id, reference)
-        record = record_of(
-            *(token, attempt, flags, response, named, configuration, role),
-            *(episode, prompt, system_prompt, tag, spend_tag),
-        )
+        record = record_of(token, attempt, flags, response, named, under)
         if not self._writer.put(record):
             return
-        recent = self._recent
         if is_named or flags & PROMISED:
             recent.note(record)
             return
-        for digest in (response, named):
-            if digest is not NO_DIGEST:
-                recent.note_name(digest, token)
+        if response is not NO_DIGEST:
+            recent.note_name(response, token)
+        if named is not NO_DIGEST:
+            recent.note_name(named, token)
 
     def write_call(
         self,
@@ -183,19 +167,23 @@ class Booking:
         flags: int,
     ) -> None:
         """Write how an attempt at a call ended that was decided here."""
+        role, hints = context.role, context.hints
+        under = BookedUnder(
+            context.beliefs.configuration.version,
+            role.digest if role is not None else 0,
+            context.session.episode,
+            version_digest(hints),
+            self._system_prompts.digest_of(context.request),
+            context.task.tag,
+            context.spend_tag.digest,
+        )
         self.write(
             token,
             attempt,
             app=context.caller.app.name,
             flags=flags,
-            configuration=context.beliefs.configuration.version,
-            reference=context.hints.reference,
-            role=context.role,
-            episode=context.session.episode,
-            prompt=version_digest(context.hints),
-            system_prompt=self._system_prompts.digest_of(context.request),
-            tag=context.task.tag,
-            spend_tag=context.spend_tag.digest,
+            reference=hints.reference,
+            under=under,
         )
 
     def note_served(self, endpoint: Endpoint, attempt: Ending, *, by_profile: bool) -> int:

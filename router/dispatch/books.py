@@ -64,7 +64,8 @@ class CallBooks:
 
     def write(self, token: bytes, attempt: Ending, flags: int) -> None:
         """Book how an attempt ended; what was held before it was not the last."""
-        self.let_go()
+        if self._held is not None:
+            self.let_go()
         write, context = self._booking.write_call, self._decision.context
         if flags & FINAL or attempt.result in NO_ENDS:
             write(token, attempt, context, flags=flags)

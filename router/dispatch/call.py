@@ -31,7 +31,7 @@ from router.dispatch.fit import note_answered
 from router.dispatch.heartbeat import Heartbeat
 from router.dispatch.instead import Instead
 from router.dispatch.left_there import note_ids, note_thoughts
-from router.dispatch.observer_line import ObserverLine, observed
+from router.dispatch.observer_line import ObserverLine
 from router.dispatch.prompts import note_version
 from router.dispatch.race import (
     Failed,
@@ -373,8 +373,7 @@ class _Call:
         """Tell the observer how the call ended; return whether it will hear of it."""
         if self.observer is None:
             return False
-        told = observed(self.decision, self.chain, token, answer, answered=answered)
-        return self.observer.tell(told)
+        return self.observer.tell(self.decision, self.chain, token, answer, answered=answered)
 
     def _response_headers(self, reply: Reply) -> list[Header]:
         books = self.books

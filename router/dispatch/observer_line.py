@@ -17,11 +17,18 @@ from typing import Protocol, cast
 
 import structlog
 
-from router.config.entries import UnitKind
 from router.decision.decide import Decision
 from router.dispatch.rate_shares import RateShares
 from telemetry import keys
-from telemetry.observed import MAX_PART_BYTES, Observed, header_of
+from telemetry.observed import (
+    ANSWERED,
+    DECLARED,
+    IN_SESSION,
+    MAX_PART_BYTES,
+    STATELESS,
+    STREAMED,
+    packed_header,
+)
 from telemetry.processes import lasting_environment
 from telemetry.store import Address
 
@@ -106,24 +113,41 @@ class ObserverLine(asyncio.Protocol):
         if self._process is not None:
             await asyncio.to_thread(_see_off, self._process)
 
-    def tell(self, call: Observed) -> bool:
-        """Tell of one call, if there is room; return whether it was. Never waits, never raises."""
-        request, answer = call.request, call.answer
-        size = len(request) + len(answer)
-        over = len(request) > MAX_PART_BYTES or len(answer) > MAX_PART_BYTES
-        if over or self._paused or self._transport is None or self._stopping:
-            self.n_dropped += 1
-            return False
-        if self._waiting_bytes + size > MAX_WAITING_BYTES:
+    def tell(
+        self,
+        decision: Decision,
+        chain: ChainSoFar,
+        token: bytes,
+        answer: bytes,
+        *,
+        answered: bool,
+    ) -> bool:
+        """Tell of a call that ends now, if there is room; return whether it was.
+
+        Never waits, never raises.
+
+        Args:
+            chain: all of its attempts.
+            token: packed.
+            answer: as much of it as there was.
+            answered: the client has it in full.
+        """
+        request = decision.context.request.body
+        n_request, n_answer = len(request), len(answer)
+        over = n_request > MAX_PART_BYTES or n_answer > MAX_PART_BYTES
+        waiting = self._waiting_bytes + n_request + n_answer
+        away = self._paused or self._transport is None or self._stopping
+        if over or away or waiting > MAX_WAITING_BYTES:
             self.n_dropped += 1
             return False
         if not self._is_due:
             self._is_due = True
             asyncio.get_running_loop().call_later(GATHER_S, self._due)
-        self._waiting += (header_of(call), request, answer)
-        self._waiting_bytes += size
+        header = _header(decision, chain, token, n_request, n_answer, answered=answered)
+        self._waiting += (header, request, answer)
+        self._waiting_bytes = waiting
         self.n_told += 1
-        if self._waiting_bytes > MAX_GATHERED_BYTES:
+        if waiting > MAX_GATHERED_BYTES:
             self._flush()
         return True
 
@@ -180,35 +204,41 @@ class ChainSoFar(Protocol):
     cost_nano: int
 
 
-def observed(
-    decision: Decision, chain: ChainSoFar, token: bytes, answer: bytes, *, answered: bool
-) -> Observed:
-    """Return what the observer is to know of a call that ends now.
-
-    Args:
-        chain: all of its attempts.
-        answer: as much of it as there was.
-        answered: the client has it in full.
-    """
+def _header(
+    decision: Decision,
+    chain: ChainSoFar,
+    token: bytes,
+    n_request: int,
+    n_answer: int,
+    *,
+    answered: bool,
+) -> bytes:
+    """Return the header of the message on a call that ends now."""
     context = decision.context
-    request = context.request
-    unit, app = context.unit, context.caller.app
-    declared = unit.is_session or bool(unit.user)
-    return Observed(
-        decision=token,
-        app=app.digest,
-        unit=unit.key if declared and unit.key else b"",
-        stateless=app.entry.unit is UnitKind.CALL,
-        answered=answered,
-        streamed=request.streamed,
-        dialect=request.dialect,
-        began_at_s=context.at.epoch_s,
-        ended_at_s=time.time(),
-        request=request.body,
-        answer=answer,
-        in_session=unit.is_session,
-        first_endpoint=chain.first_endpoint,
-        cost_nano=chain.cost_nano,
+    unit, app, flags = context.unit, context.caller.app, 0
+    declared = b""
+    if unit.key and (unit.is_session or unit.user):
+        declared, flags = unit.key, DECLARED
+    if unit.is_session:
+        flags |= IN_SESSION
+    if answered:
+        flags |= ANSWERED
+    if context.request.streamed:
+        flags |= STREAMED
+    if app.is_stateless:
+        flags |= STATELESS
+    return packed_header(
+        token,
+        app.digest,
+        declared,
+        flags,
+        context.request.dialect,
+        context.at.epoch_s,
+        time.time(),
+        chain.first_endpoint,
+        chain.cost_nano,
+        n_request,
+        n_answer,
     )
 
 

@@ -36,7 +36,7 @@ from router.dispatch.passed_costs import settle_passed
 from router.dispatch.passed_models import PassedModels
 from router.dispatch.passed_names import PassedNames, passed_digest
 from router.dispatch.passed_way import target_of, timed
-from router.dispatch.records import FINAL, STREAMED
+from router.dispatch.records import FINAL, STREAMED, BookedUnder
 from router.dispatch.spending import Spending
 from router.endpoints.providers import Provider
 from router.errors import AllEndpointsFailed, RequestRejected
@@ -306,16 +306,19 @@ class _Passing:
             self._home.spending.settle(
                 self._grant, copy, self._token, is_call=copy.was_sent, state=copy.stream
             )
+        role = self._passed.role
         self._home._booking.write(
             self._token,
             copy,
             app=self._passed.caller.app.name,
             flags=FINAL | (STREAMED if copy.stream else 0),
             reference=self._passed.reference,
-            role=self._passed.role,
-            episode=self._passed.episode,
-            prompt=self._passed.prompt,
-            spend_tag=self._passed.spend_tag.digest,
+            under=BookedUnder(
+                role=role.digest if role is not None else 0,
+                episode=self._passed.episode,
+                prompt=self._passed.prompt,
+                spend_tag=self._passed.spend_tag.digest,
+            ),
         )
 
     def release(self) -> None:

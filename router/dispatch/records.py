@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from router.config.compiled import Role
+from msgspec import Struct
+
 from router.dispatch.ending import Ending
 from telemetry.digests import name_digest
-from telemetry.events import MICRO, NO_DIGEST, WAITED, FeedbackKind, Flag, Result, packed_outcome
+from telemetry.events import (
+    MICRO,
+    NO_DIGEST,
+    OUTCOME_KIND,
+    RECORD_VERSION,
+    WAITED,
+    FeedbackKind,
+    Flag,
+    Result,
+    packed_outcome,
+)
 from telemetry.tokens import executed_of
 from telemetry.wire.usage import Usage
 
@@ -21,6 +32,24 @@ NO_ENDS = frozenset((Result.CLIENT_GONE, Result.OVERTAKEN))
 NOTHING_USED = Usage(0, 0, 0, 0)
 
 
+class BookedUnder(Struct, frozen=True, gc=False):
+    """What an attempt's call is booked under, beside its token; all is as `events.outcome` has it.
+
+    Made once a call: by position, to name each takes longer.
+    """
+
+    configuration: int = 0
+    role: int = 0
+    episode: int = 0
+    prompt: int = 0
+    system_prompt: int = 0
+    tag: int = 0
+    spend_tag: int = 0
+
+
+NOTHING_MORE = BookedUnder()
+
+
 def outcome(
     token: bytes,
     ended: Ending,
@@ -28,15 +57,9 @@ def outcome(
     app: str,
     flags: int,
     reference: str | None,
-    configuration: int = 0,
+    under: BookedUnder = NOTHING_MORE,
     said: tuple[FeedbackKind, float] | None = None,
     event: bytes = NO_DIGEST,
-    role: Role | None = None,
-    episode: int = 0,
-    prompt: int = 0,
-    system_prompt: int = 0,
-    tag: int = 0,
-    spend_tag: int = 0,
 ) -> bytes:
     """Return the record of an attempt; what is None is not known.
 
@@ -44,14 +67,10 @@ def outcome(
         token: packed.
         app: name, in which answer id and reference mean something.
         flags: without those that say what is known.
-        configuration, said, event, episode, prompt, system_prompt, tag, spend_tag: as
-            `events.outcome` has them.
+        said, event: as `events.outcome` has them.
     """
     response, named = names_of(app, ended.answer_id, reference)
-    return record_of(
-        *(token, ended, flags, response, named, configuration, role),
-        *(episode, prompt, system_prompt, tag, spend_tag, said, event),
-    )
+    return record_of(token, ended, flags, response, named, under, said, event)
 
 
 def record_of(
@@ -60,75 +79,83 @@ def record_of(
     flags: int,
     response: bytes,
     reference: bytes,
-    configuration: int,
-    role: Role | None,
-    episode: int,
-    prompt: int,
-    system_prompt: int,
-    tag: int,
-    spend_tag: int,
+    under: BookedUnder,
     said: tuple[FeedbackKind, float] | None = None,
     event: bytes = NO_DIGEST,
 ) -> bytes:
     """Return the record of an attempt, as `outcome` does; names come as their digests."""
-    usage = ended.usage or ended.estimate or NOTHING_USED
-    if ended.usage is not None:
+    usage, cost_nano, reported_nano = ended.usage, ended.cost_nano, ended.reported_nano
+    if usage is not None:
         flags |= USAGE_KNOWN
     elif ended.estimate is not None:
-        flags |= ESTIMATED
-    flags |= PRICED if ended.cost_nano is not None and not ended.is_guessed else 0
-    flags |= REPORTED if ended.reported_nano is not None else 0
-    if flags & FINAL and ended.result in NO_ENDS:
-        flags |= NO_END
-    elif flags & (FINAL | NO_END) == FINAL and ended.result is not Result.OK:
-        flags |= UNANSWERED
-    ttft_s = ended.ttft_s
+        usage, flags = ended.estimate, flags | ESTIMATED
+    else:
+        usage = NOTHING_USED
+    if cost_nano is None:
+        cost_nano = 0
+    elif not ended.is_guessed:
+        flags |= PRICED
+    if reported_nano is not None:
+        flags |= REPORTED
+    if ended.result is not Result.OK:
+        flags |= _end_of(flags, ended.result)
+    latency_us, ttft_s = int(ended.latency_s * 1e6), ended.ttft_s
     if ttft_s is not None:
         flags |= TTFT_KNOWN
     elif flags & STREAMED and ended.result in WAITED:
         flags, ttft_s = flags | TTFT_BOUND, ended.latency_s
     value_micro, kind = (round(said[1] * MICRO), said[0]) if said is not None else (0, 0)
-    seen, trace, added_ms = ended.seen, ended.trace, round(ended.added_s * 1000)
-    latency_us, ttft_us = int(ended.latency_s * 1e6), int(ttft_s * 1e6) if ttft_s else 0
+    seen, trace = ended.seen, ended.trace
     return packed_outcome(
-        ended.result,
-        ended.number,
-        ended.status,
-        ended.tier,
-        token,
-        flags,
-        usage.prompt_tokens,
-        usage.completion_tokens,
-        usage.cached_tokens,
-        usage.reasoning_tokens,
-        usage.written_tokens,
-        latency_us,
-        ttft_us,
-        ended.cost_nano or 0,
-        ended.reported_nano or 0,
-        response,
-        reference,
-        trace.trace_id,
-        event,
-        ended.first_endpoint or executed_of(token),
-        trace.span_id,
-        added_ms,
-        ended.price,
-        role.digest if role is not None else 0,
-        tag,
-        episode,
-        prompt,
-        spend_tag,
-        seen.model,
-        seen.fingerprint,
-        configuration,
-        value_micro,
-        kind,
-        trace.operation,
-        ended.price_source,
-        system_prompt,
-        ended.price_day,
+        (
+            OUTCOME_KIND,
+            RECORD_VERSION,
+            ended.result,
+            ended.number,
+            ended.status,
+            ended.tier,
+            token,
+            flags,
+            usage.prompt_tokens,
+            usage.completion_tokens,
+            usage.cached_tokens,
+            usage.reasoning_tokens,
+            usage.written_tokens,
+            latency_us,
+            int(ttft_s * 1e6) if ttft_s else 0,
+            cost_nano,
+            reported_nano or 0,
+            response,
+            reference,
+            trace.trace_id,
+            event,
+            ended.first_endpoint or executed_of(token),
+            trace.span_id,
+            round(ended.added_s * 1000) if ended.added_s else 0,
+            ended.price,
+            under.role,
+            under.tag,
+            under.episode,
+            under.prompt,
+            under.spend_tag,
+            seen.model,
+            seen.fingerprint,
+            under.configuration,
+            value_micro,
+            kind,
+            trace.operation,
+            ended.price_source,
+            under.system_prompt,
+            ended.price_day,
+        )
     )
+
+
+def _end_of(flags: int, result: Result) -> int:
+    """Return what flags say of an attempt that was no success, and whose call it ended."""
+    if flags & FINAL and result in NO_ENDS:
+        return NO_END
+    return UNANSWERED if flags & (FINAL | NO_END) == FINAL else 0
 
 
 def names_of(app: str, answer_id: str | None, reference: str | None) -> tuple[bytes, bytes]:

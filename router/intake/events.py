@@ -198,9 +198,8 @@ class EventDesk:
             app=caller.app.name,
             flags=flags,
             reference=data.ref,
+            under=records.BookedUnder(episode=episode, spend_tag=tag.digest),
             said=_said(data),
-            episode=episode,
-            spend_tag=tag.digest,
             event=event_ids.ingested_event_id(at_ms, key),
         )
 
