@@ -18,6 +18,8 @@ MAX_PART_BYTES = 1 << 20
 U64_MAX = (1 << 64) - 1
 _HEADER = struct.Struct(f"<4s{TOKEN_SIZE}sQ16sBBddQQII")
 HEADER_BYTES = _HEADER.size
+_SIZES = struct.Struct(f"<4s{TOKEN_SIZE + 25}xB32xII")
+"""Of a header, what says where its message ends."""
 _MAGIC = b"PMO4"
 DIALECTS = ("chat", "messages", "responses")
 """In which a call may be, as the router names them."""
@@ -104,8 +106,8 @@ def sizes(header: bytes) -> tuple[int, int]:
     Raises:
         MalformedEvent: this is no header, or says more than is allowed.
     """
-    magic, _, _, _, _, dialect, *_, request, answer = _HEADER.unpack(header)
-    too_long = max(request, answer) > MAX_PART_BYTES
+    magic, dialect, request, answer = _SIZES.unpack(header)
+    too_long = request > MAX_PART_BYTES or answer > MAX_PART_BYTES
     if magic != _MAGIC or dialect >= len(DIALECTS) or too_long:
         raise MalformedEvent("no message of a router")
     return request, answer

@@ -28,6 +28,7 @@ AFTERS = [
     '","content":"two"}}]}',
     '","content":"~probe~"}}]}',
     '","content":"\\u007eprobe~"}}]}',
+    '"}}],"x":' + 1500 * "[" + 1500 * "]" + "}",
 ]
 BEFORES = [
     BEFORE,
@@ -53,21 +54,22 @@ def one_by_one(events: list[str], dialect: str, **how: Any) -> ReadAnswer | None
     st.sampled_from(BEFORES),
     st.sampled_from(AFTERS),
     st.integers(0, 8),
+    st.sampled_from([FIRST, "{}"]),
 )
-@example([HIGH, LOW, "a"], BEFORE, AFTERS[0], 0)
-@example(["a" + HIGH, LOW + "b"], BEFORE, AFTERS[0], 8)
-@example(["a\\", "b", "c"], BEFORE, AFTERS[0], 0)
-@example(['a","content":"b', "c", "d"], BEFORE, AFTERS[0], 0)
-@example(["a", "b", "c"], BEFORE, AFTERS[2], 0)
-@example(["a", "b", "c", "d"], BEFORE, AFTERS[0], 2)
-@example(["a", "b", "c"], BEFORE, AFTERS[4], 0)
-@example(["a", "b", "c"], BEFORE, AFTERS[5], 0)
-@example(["a", "b", "c"], BEFORE, AFTERS[6], 0)
+@example([HIGH, LOW, "a"], BEFORE, AFTERS[0], 0, FIRST)
+@example(["a" + HIGH, LOW + "b"], BEFORE, AFTERS[0], 8, FIRST)
+@example(["a\\", "b", "c"], BEFORE, AFTERS[0], 0, FIRST)
+@example(['a","content":"b', "c", "d"], BEFORE, AFTERS[0], 0, FIRST)
+@example(["a", "b", "c"], BEFORE, AFTERS[2], 0, FIRST)
+@example(["a", "b", "c", "d"], BEFORE, AFTERS[0], 2, "{}")
+@example(["a", "b", "c"], BEFORE, AFTERS[4], 0, FIRST)
+@example(["a", "b", "c"], BEFORE, AFTERS[5], 0, FIRST)
+@example(["a", "b", "c"], BEFORE, AFTERS[6], 0, FIRST)
 def test_a_run_of_pieces_means_what_its_events_mean(
-    pieces: list[str], before: str, after: str, first: int
+    pieces: list[str], before: str, after: str, place: int, other: str
 ) -> None:
     events = [before + piece + after for piece in pieces]
-    events.insert(first, FIRST)
+    events.insert(place, other)
     events.append(END)
 
     found = parse_answer(stream(events), "chat", streamed=True)

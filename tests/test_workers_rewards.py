@@ -29,6 +29,7 @@ from msgspec import structs
 from observing import SALT, decision, expected, labels, nonce_of, run, spoiled_call, to_call
 
 from telemetry.events import NO_DIGEST, Source
+from workers.observer.attempts import MAX_UNIT_SCOPES
 from workers.observer.rewards import DerivedLabel, Memory, ObservedCall, derive
 from workers.observer.schemas import fits
 
@@ -301,3 +302,14 @@ def test_no_file_is_read_for_a_schema(tmp_path: Path) -> None:
         {"$id": other.as_uri(), "$ref": "#/$defs/x", "$defs": {"x": {"$ref": "schema.json"}}},
     ):
         assert fits(json.dumps(schema).encode(), "1") is None
+
+
+def test_a_unit_has_one_secret_however_many_there_are_in_between() -> None:
+    memory = Memory(b"a salt of this process")
+    units = [number.to_bytes(4, "big") for number in range(MAX_UNIT_SCOPES + 5)]
+
+    once = [memory.unit_scope(b"app", unit) for unit in units]
+
+    assert once == [memory.unit_scope(b"app", unit) for unit in units]
+    assert once == [memory.scope(b"app", unit) for unit in units]
+    assert len(set(once)) == len(units)

@@ -22,6 +22,8 @@ MAX_ATTEMPTS = 32_768
 KEEP_S = 3600.0
 """A tool may wait for a person's consent; nobody asks again after an hour."""
 SWEEP_S = 60.0
+MAX_UNIT_SCOPES = 1024
+"""Secrets of units that are kept made, a quarter of a kB each."""
 N_COMPARED = 4
 """Latest attempts at one thing that are looked at."""
 
@@ -131,11 +133,10 @@ class FinishedCall(Struct, eq=False, gc=False):
         return [self.told]
 
 
-@dataclass(slots=True)
-class Attempts:
+class Attempts(Struct, eq=False, gc=False):
     """Attempts at one thing, in the order in which they ended."""
 
-    nonces: list[bytes] = field(default_factory=list)
+    nonces: list[bytes]
     n_again: int = 0
     is_closed: bool = False  # no person asks like this: nothing is read off it any more
 
@@ -153,14 +154,18 @@ class Recent:
 
     def add(self, attempt: FinishedCall) -> None:
         """Keep an attempt."""
-        self.attempts[attempt.nonce] = attempt
-        self.same.setdefault(attempt.whole, Attempts()).nonces.append(attempt.nonce)
-        if attempt.before_edit is not None:
-            self.edited.setdefault(attempt.before_edit, Attempts()).nonces.append(attempt.nonce)
+        nonce = attempt.nonce
+        self.attempts[nonce] = attempt
+        for lines, key in ((self.same, attempt.whole), (self.edited, attempt.before_edit)):
+            line = lines.get(key) if key is not None else None
+            if line is not None:
+                line.nonces.append(nonce)
+            elif key is not None:
+                lines[key] = Attempts([nonce])
         for key in attempt.calls:
-            self.calls[key] = None if key in self.calls else attempt.nonce
+            self.calls[key] = None if key in self.calls else nonce
         if attempt.unit:
-            self.last[attempt.unit] = attempt.nonce
+            self.last[attempt.unit] = nonce
 
     def gave_once(self, asked: bytes | None, answer: bytes) -> bool:
         """Return whether these messages had this answer, and but once.
@@ -203,6 +208,7 @@ class Memory:
         self._max_attempts = max_attempts
         self._keep_s = keep_s
         self._apps: dict[bytes, Recent] = {}
+        self._unit_scopes: dict[tuple[bytes, bytes], bytes] = {}
         self._app_scopes: dict[bytes, bytes] = {}  # as many as the configuration has apps
         self._n_attempts = 0
         self._swept_at_s = float("-inf")
@@ -214,6 +220,15 @@ class Memory:
         """Return the secret under which an app's, or a unit's, digests are made."""
         told = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
         return blake2b(told, key=self._salt, digest_size=32).digest()
+
+    def unit_scope(self, app: bytes, unit: bytes) -> bytes:
+        """Return the secret of a unit: most calls are of one that was met a moment ago."""
+        found = self._unit_scopes.get((app, unit))
+        if found is None:
+            if len(self._unit_scopes) >= MAX_UNIT_SCOPES:
+                self._unit_scopes.clear()
+            found = self._unit_scopes[app, unit] = self.scope(app, unit)
+        return found
 
     def app_scope(self, app: bytes) -> bytes:
         """Return the secret of an app alone."""
@@ -241,7 +256,7 @@ class Memory:
 
     def take_repeats(self) -> list[ToldRepeat]:
         """Return what was found of chains of calls since the last time."""
-        found = list(self._repeats)
+        found = self._repeats[:]
         self._repeats.clear()
         return found
 

@@ -7,7 +7,7 @@ of the older form, pieces without an index.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -158,9 +158,33 @@ def read_request(body: bytes) -> ReadRequest:
 
 def read_answer(body: bytes, *, streamed: bool) -> ReadAnswer | None:
     """Return what is read of an answer, whole or as the text of a stream; None where it is none."""
+    if streamed:
+        return _read_parts(events_in(body, _PARTS.decode, _parse, PIECEWISE))
+    part = _parse(body)
+    return _plain(part) or _read_parts((part,))
+
+
+def _plain(part: _Part | None) -> ReadAnswer | None:
+    """Return what is read of an answer that is one text and nothing else; None of any other."""
+    if part is None or part.error is not None or not part.choices or len(part.choices) > 1:
+        return None
+    choice = part.choices[0]
+    said, finish = choice.message, choice.finish_reason
+    if said is None or type(said.content) is not str or type(finish) is not str:
+        return None
+    if said.tool_calls or said.refusal or said.reasoning or said.reasoning_content:
+        return None
+    if said.function_call or said.audio or said.images:
+        return None
+    return ReadAnswer(
+        (Choice(said.content, "", (), finish, False, False),), reasoning_of(part.usage)
+    )
+
+
+def _read_parts(parts: Iterable[_Part | None]) -> ReadAnswer | None:
     choices: dict[Any, _Pieces] = {}
     reasoning_tokens = 0
-    for part in events_in(body, _PARTS.decode, _parse, PIECEWISE) if streamed else (_parse(body),):
+    for part in parts:
         if part is None or part.error is not None:
             return None
         if part.usage is not None:
@@ -182,7 +206,7 @@ def _adds_alone(data: bytes) -> bool:
     """Return whether an event does no more than to add its piece to what is said, or thought."""
     try:
         part = _PART.decode(data)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return False
     if part.error is not None or part.choices is None or len(part.choices) != 1:
         return False
@@ -201,8 +225,21 @@ def _parse(data: bytes) -> _Part | None:
 
 
 def _message(message: _Message) -> Message:
-    text, others = text_of(message.content)
-    role, calls = as_text(message.role), message.tool_calls or message.function_call
+    role, content, calls = (
+        message.role,
+        message.content,
+        message.tool_calls or message.function_call,
+    )
+    is_plain = type(content) is str and type(role) is str and not calls
+    if (
+        is_plain
+        and message.tool_call_id is None
+        and message.name is None
+        and message.refusal is None
+    ):
+        return Message(_ROLES.get(role, role), content)
+    text, others = text_of(content)
+    role = as_text(role)
     if role == "assistant":
         made = _calls(message.tool_calls, message.function_call) if calls else []
         refusal = as_text(message.refusal)

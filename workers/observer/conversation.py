@@ -84,7 +84,7 @@ def read(request: ReadRequest, *, scope: bytes, app_scope: bytes) -> Conversatio
     last = request.messages[-1]
     for message in request.messages:
         text, calls = message.text.strip(), message.calls
-        made = [call.canonical() for call in calls]
+        made = [call.canonical() for call in calls] if calls else []
         if message.role == "assistant":
             before_answer = running.digest()
             last_answer = answer_key(text, made, scope=scope)
@@ -131,7 +131,11 @@ def similarity(words: bytes, others: bytes) -> float:
 
 
 def _canonical(message: Message, text: str, made: list[bytes]) -> bytes:
-    said = [(call.id, written) for call, written in zip(message.calls, made, strict=True)]
+    said = (
+        [(call.id, written) for call, written in zip(message.calls, made, strict=True)]
+        if made
+        else made
+    )
     names = message.call_id, message.name, message.refusal
     return SORTED.encode((message.role, text, message.others, said, names))
 

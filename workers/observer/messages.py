@@ -226,7 +226,7 @@ def _adds_alone(data: bytes) -> bool:
     """Return whether an event does no more than to add its piece to its block."""
     try:
         event = _EVENT.decode(data)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return False
     is_piece = event.type == "content_block_delta" and event.content_block is None
     return is_piece and not event.is_error and _piece(event) == PROBE

@@ -99,7 +99,7 @@ def _read(call: ObservedCall, memory: Memory) -> tuple[FinishedCall, Conversatio
     if request is None:
         return None
     app_scope = memory.app_scope(call.app)
-    unit_scope = memory.scope(call.app, call.unit)
+    unit_scope = memory.unit_scope(call.app, call.unit)
     # The same messages are others where what goes before them has grown: nothing is like them.
     grows = (call.decision, request.adds_to.encode()) if request.adds_to else ()
     scope = memory.scope(call.app, call.unit, *grows) if grows else unit_scope
@@ -110,6 +110,7 @@ def _read(call: ObservedCall, memory: Memory) -> tuple[FinishedCall, Conversatio
     made = {
         call_key(tool_call, conversation.whole, app_scope=app_scope)
         for choice in (answer.choices if answer else ())
+        if choice.calls
         for tool_call in choice.calls
     }
     attempt = FinishedCall(
@@ -135,8 +136,9 @@ def _read(call: ObservedCall, memory: Memory) -> tuple[FinishedCall, Conversatio
 def _answer_key(answer: ReadAnswer | None, scope: bytes) -> bytes:
     if answer is None or len(answer.choices) != 1:
         return b""
-    made = (call.canonical() for call in answer.choices[0].calls)
-    return answer_key(answer.choices[0].text, made, scope=scope)
+    choice = answer.choices[0]
+    made = [call.canonical() for call in choice.calls] if choice.calls else []
+    return answer_key(choice.text, made, scope=scope)
 
 
 def _sampling(request: ReadRequest) -> bytes | None:

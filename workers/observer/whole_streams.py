@@ -64,7 +64,9 @@ def _as_list(text: bytes, piecewise: Piecewise | None) -> bytes | None:
     """Return the data of all events as one list of JSON; None where they are not plainly that."""
     if not is_text(text):
         return None
-    told = b"\n\n" + text.removesuffix(b"\n\n").removesuffix(_END)
+    end = len(text) - 2 * text.endswith(b"\n\n")
+    end -= len(_END) * text.endswith(_END, 0, end)
+    told = b"".join((b"\n\n", memoryview(text)[:end]))
     if piecewise is not None:
         told = _in_fewer(told, piecewise)
     is_named = text.startswith(b"event: ")
