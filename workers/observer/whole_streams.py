@@ -19,7 +19,8 @@ from telemetry.wire.sse import DONE, payloads
 T = TypeVar("T")
 _BETWEEN = re.compile(rb"\n\n(?:event: [a-z_.]+\n)?data: ")
 """Between the data of two events: line breaks stand in no JSON that is written in a line."""
-_END = b"\n\ndata: " + DONE
+_BLANK = b"\n\n"
+_END = _BLANK + b"data: " + DONE
 PROBE = "~probe~"
 """Stands for a piece where an event is looked at without any."""
 _REST_OF_STRING = re.compile(rb'(?:[^"\\\n]|\\[^\n])*+"')
@@ -64,9 +65,9 @@ def _as_list(text: bytes, piecewise: Piecewise | None) -> bytes | None:
     """Return the data of all events as one list of JSON; None where they are not plainly that."""
     if not is_text(text):
         return None
-    end = len(text) - 2 * text.endswith(b"\n\n")
+    end = len(text) - len(_BLANK) * text.endswith(_BLANK)
     end -= len(_END) * text.endswith(_END, 0, end)
-    told = b"".join((b"\n\n", memoryview(text)[:end]))
+    told = b"".join((_BLANK, memoryview(text)[:end]))
     if piecewise is not None:
         told = _in_fewer(told, piecewise)
     is_named = text.startswith(b"event: ")
@@ -110,18 +111,21 @@ def _in_fewer(told: bytes, piecewise: Piecewise) -> bytes:
 
 
 def _shape_amid(told: bytes, piecewise: Piecewise) -> tuple[bytes, bytes, bytes] | None:
-    """Return how an event in the middle looks: its begin, and data before and after its piece."""
+    """Return how two events in the middle look: their begin, and data before and after a piece."""
     between = _BETWEEN.search(told, len(told) // 2)
     if between is None:
         return None
-    end = told.find(b"\n", between.end())
-    found = piecewise.begins.search(told, between.end(), end if end >= 0 else len(told))
+    begin, end = between[0], told.find(_BLANK, between.end())
+    found = piecewise.begins.search(told, between.end(), max(end, 0))
     rest = _REST_OF_STRING.match(told, found.end()) if found is not None else None
     if found is None or rest is None:
         return None
-    before = told[between.end() : found.end()]
-    after = told[rest.end() - 1 : end if end >= 0 else len(told)]
+    before, after = told[between.end() : found.end()], told[rest.end() - 1 : end]
+    next_end = told.find(_BLANK, end + len(_BLANK))
+    is_next = told.startswith(begin + before, end)
+    if not is_next or not told.endswith(after, end, next_end if next_end >= 0 else len(told)):
+        return None  # there is more in which they differ: all of them would be gone through in vain
     around = before + after
     if b"\\" in around or PROBE.encode() in around:
         return None  # a name could be written in two ways, or the probe be read elsewhere
-    return between[0], before, after
+    return begin, before, after
