@@ -113,3 +113,35 @@ def test_limits_hold_after_one_whose_end_failed() -> None:
         assert [str(error) for error in told] == ["nobody is there"] * 2
 
     run(main())
+
+
+def test_a_limit_that_is_far_away_wakes_nobody_before_and_one_that_comes_closer_is_kept() -> None:
+    """However many others are set, moved and lifted meanwhile."""
+
+    async def main() -> None:
+        looks = 0
+        clock = clock_of(asyncio.get_running_loop())
+        ring_due = clock._ring_due
+
+        def look() -> None:
+            nonlocal looks
+            looks += 1
+            ring_due()
+
+        clock._ring_due = look  # type: ignore[method-assign]
+
+        async def block() -> None:
+            with Deadline(60) as limit:
+                for _ in range(20):
+                    with Deadline(30) as inner:
+                        await asyncio.sleep(0.01)
+                        inner.move(40)
+                assert looks == 0
+                limit.move(0.06)
+                await asyncio.Event().wait()
+
+        with pytest.raises(TimeoutError):
+            await block()
+        assert looks == 1
+
+    run(main())

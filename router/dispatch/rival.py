@@ -64,6 +64,7 @@ class Rival(Deadline, Generic[T]):
         """Set the deadline anew, from now on; when the task starts stays what it is."""
         self._limit_at = time.monotonic() + limit_s
         self.due_at = self._limit_at if self._limit_at < self._slow_at else self._slow_at
+        self._clock.hasten(self.due_at)
 
     def ring(self) -> None:
         """The deadline has passed, or the block is slow."""
@@ -77,6 +78,7 @@ class Rival(Deadline, Generic[T]):
         if coroutine is None:
             self._slow_at = now + ASK_AGAIN_S
             self.due_at = min(self._limit_at, self._slow_at)
+            self._clock.hasten(self.due_at)
         else:
             self.has_begun = True
             self._beside = asyncio.get_running_loop().create_task(coroutine)

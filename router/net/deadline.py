@@ -1,13 +1,15 @@
 """Time limits that cost next to nothing to set, to move and to lift.
 
 A timer of the loop costs as much as a tenth of a call, and a stream would move it at every chunk.
-Here one timer looks at everything that waits, twenty times a second, while anything does; so a
+Here one timer looks at everything that waits, when the first of it was due as the timer was set and
+twenty times a second at most: most limits are moved or lifted by then, and nobody wakes for them. A
 limit is kept up to `TICK_S` late, and never early.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -17,6 +19,8 @@ from weakref import WeakKeyDictionary, ref
 
 TICK_S = 0.05
 """The shortest limits are a second."""
+EARLY_S = 0.001
+"""By so much a timer of the loop, which counts milliseconds, may come early."""
 IDLE_TICK_S = 1.0
 """Idle connections wait for minutes, and there may be thousands."""
 
@@ -36,19 +40,35 @@ class Clock:
     def __init__(self, tick_s: float = TICK_S) -> None:
         self._tick_s = tick_s
         self._waiting: set[Waiting] = set()
-        self._ticks = False
+        self._look: asyncio.TimerHandle | None = None
+        self._in_time = math.inf
+        """Who is due no earlier, in monotonic seconds, is rung in time by the look that is set."""
         self.remove: Callable[[Waiting], None] = self._waiting.discard
         """Do not ring it, if it is still to be rung."""
 
     def add(self, waiting: Waiting) -> None:
         """Ring it once it is due."""
         self._waiting.add(waiting)
-        if not self._ticks:
-            self._ticks = True
-            asyncio.get_running_loop().call_later(self._tick_s, self._tick)
+        if waiting.due_at < self._in_time:
+            self._look_by(waiting.due_at)
 
-    def _tick(self) -> None:
+    def hasten(self, due_at: float) -> None:
+        """Know of something that waits and is due by then, maybe earlier than it was."""
+        if due_at < self._in_time:
+            self._look_by(due_at)
+
+    def _look_by(self, due_at: float) -> None:
+        """Look at what waits once this is due, and a tick from now at the earliest."""
+        if self._look is not None:
+            self._look.cancel()
+        now = time.monotonic()
+        wait_s = max(due_at - now + EARLY_S, self._tick_s)
+        self._in_time = now + wait_s - self._tick_s
+        self._look = asyncio.get_running_loop().call_later(wait_s, self._ring_due)
+
+    def _ring_due(self) -> None:
         loop, now = asyncio.get_running_loop(), time.monotonic()
+        self._look, self._in_time = None, math.inf
         for due in [w for w in self._waiting if w.due_at <= now]:
             self._waiting.discard(due)
             try:
@@ -56,9 +76,8 @@ class Clock:
             except Exception as error:  # everybody else's limit holds all the same
                 message = "what was to happen at a time limit failed"
                 loop.call_exception_handler({"message": message, "exception": error})
-        self._ticks = bool(self._waiting)
-        if self._ticks:
-            loop.call_later(self._tick_s, self._tick)
+        if self._waiting:
+            self.hasten(min(w.due_at for w in self._waiting))
 
 
 _CLOCKS: WeakKeyDictionary[asyncio.AbstractEventLoop, Clock] = WeakKeyDictionary()
@@ -82,7 +101,7 @@ def clock_of(loop: asyncio.AbstractEventLoop) -> Clock:
 
 
 def idle_clock_of(loop: asyncio.AbstractEventLoop) -> Clock:
-    """Return the clock of a loop for what is idle: it looks once a second."""
+    """Return the clock of a loop for what is idle: it looks once a second at most."""
     found = _IDLE_CLOCKS.get(loop)
     if found is None:
         found = _IDLE_CLOCKS[loop] = Clock(IDLE_TICK_S)
@@ -140,6 +159,7 @@ class Deadline(Interrupting):
     def move(self, limit_s: float) -> None:
         """Set the limit anew, from now on."""
         self.due_at = time.monotonic() + limit_s
+        self._clock.hasten(self.due_at)
 
     def ring(self) -> None:
         """Cancel the task."""
