@@ -7,7 +7,7 @@ import math
 import random
 import struct
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -15,12 +15,15 @@ from hypothesis import given as assuming
 from hypothesis import strategies as st
 
 from bandit.steps import Step
+from router.decision import shared_draws
 from router.decision.draws import Draws
 from router.decision.shared_draws import StoredDraw
+from router.decision.units import Unit
 from telemetry import conversations, keys
 from telemetry.conversations import GROUPS, KEPT_S, SPAN_S, SPREAD_S
+from telemetry.direct_line import DirectLine
 from telemetry.generations import MOST_PARTS
-from telemetry.packed import COUNTED, FIELDS, FULL
+from telemetry.packed import COUNTED, FIELDS, FULL, Command
 from telemetry.store import Address
 
 HOUR_S = 3600
@@ -143,6 +146,36 @@ def test_another_process_finds_a_conversation_and_no_other(address: Address) -> 
         assert draws.get(key(1), now=time.time()) == draw(1)
 
     with_draws(address, notes, finds)
+
+
+def test_a_note_goes_out_with_the_next_look_up_and_soon_without_one(
+    address: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a call costs the store one trip, not one for what it asks and one for what it leaves."""
+    monkeypatch.setattr(shared_draws, "LOOK_UP_S", 5.0)
+    monkeypatch.setattr(shared_draws, "GATHER_S", 60.0)
+    trips: list[int] = []
+    exchange = DirectLine.exchange
+
+    async def counted(line: DirectLine, commands: Sequence[Command]) -> list[object]:
+        trips.append(len(commands))
+        return await exchange(line, commands)
+
+    monkeypatch.setattr(DirectLine, "exchange", counted)
+
+    async def notes(draws: Draws) -> None:
+        assert await draws.find(key(9), Unit(key(9), True, 0.0), now=time.time()) is None
+        draws.note_conversation(key(1), draw(1), now=time.time())
+        await asyncio.sleep(0.05)
+        assert trips == [1]
+        assert await draws.find(key(8), Unit(key(8), True, 0.0), now=time.time()) is None
+        assert trips == [1, 2]
+        monkeypatch.setattr(shared_draws, "GATHER_S", 0.01)
+        draws.note_conversation(key(2), draw(1), now=time.time())
+        await settled(draws)
+        assert trips == [1, 2, 1]
+
+    with_draws(address, notes)
 
 
 def test_what_was_noted_first_holds_while_it_is_kept(address: Address, client: Any) -> None:

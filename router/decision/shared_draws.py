@@ -26,6 +26,9 @@ LOOK_UP_S = 0.005
 """The most that an unknown unit may wait for the store."""
 PART_LOOK_UP_S = 0.05
 """The same of a part of a locked episode: two routers that draw it apart spoil the whole."""
+GATHER_S = 0.1
+"""So long a conversation's note may wait for a look-up or claim that it goes out with: its next
+call comes after its answer."""
 STORED = struct.Struct("<QdQQB")
 """A draw as it lies in the store: the fields of `StoredDraw`. The last byte holds the step, and in
 its upper half what ended the draw before: by their places in `STEPS` and `DrawEnding`."""
@@ -215,7 +218,7 @@ class SharedDraws:
 
         It survives the store's absence, bounded.
         """
-        self._write_later(key, given.pack(), ttl_s, b"", is_claim=False)
+        self._write_later(key, given.pack(), ttl_s, b"", is_claim=False, within_s=GATHER_S)
 
     def renew(self, key: bytes, ttl_s: float) -> None:
         """Push a draw's end out; nobody waits for it."""
@@ -226,12 +229,19 @@ class SharedDraws:
         self._late.drop_where(lambda packed: is_meant(packed[:KEY_BYTES]))
 
     def _write_later(
-        self, key: bytes, raw: bytes, ttl_s: float, replaced: bytes, *, is_claim: bool
+        self,
+        key: bytes,
+        raw: bytes,
+        ttl_s: float,
+        replaced: bytes,
+        *,
+        is_claim: bool,
+        within_s: float = 0.0,
     ) -> None:
         if not self._has_room():
             return
         self._late.put(_UNWRITTEN.pack(key, raw, time.time() + ttl_s, is_claim) + replaced)
-        self._line.wake()
+        self._line.wake(within_s)
 
     def _settle(self, raw: bytes, reply: bytes) -> StoredDraw | None:
         """Return the draw that holds instead of ours, by what the store says."""

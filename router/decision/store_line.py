@@ -136,6 +136,7 @@ class StoreLine:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._answers = True
+        self._gathers: asyncio.TimerHandle | None = None  # until what can wait is written
         self._retry_at = 0.0  # monotonic seconds; before it nothing is written late
         self._stopping = False
 
@@ -156,9 +157,16 @@ class StoreLine:
             await asyncio.wait([self._task], timeout=2)
             self._task.cancel()
 
-    def wake(self) -> None:
-        """Say that there is something to be written."""
-        self._wake.set()
+    def wake(self, within_s: float = 0.0) -> None:
+        """Say that there is something to be written.
+
+        Args:
+            within_s: how long that can wait for a question with which it goes out together.
+        """
+        if not within_s:
+            self._wake.set()
+        elif self._gathers is None:
+            self._gathers = asyncio.get_running_loop().call_later(within_s, self._wake.set)
 
     def send(self, command: Command) -> None:
         """Send a command that nobody waits for, nor misses while the store is away."""
@@ -207,8 +215,8 @@ class StoreLine:
 
     async def _rest(self) -> None:
         """Wait for a question, or for the time to try again."""
-        if self._answers and not self._late.are_waiting:  # most often
-            await self._wake.wait()
+        if self._answers and (self._gathers is not None or not self._late.are_waiting):
+            await self._wake.wait()  # most often
             return
         with suppress(TimeoutError):
             async with asyncio.timeout(max(self._retry_at - time.monotonic(), 0.0)):
@@ -217,6 +225,9 @@ class StoreLine:
     async def _serve(self, line: ExchangeLine) -> None:
         """Send everything that is waiting in one round trip; without anything, see who is there."""
         asked, self._queue = self._queue, []
+        if self._gathers is not None:
+            self._gathers.cancel()
+            self._gathers = None
         is_due = time.monotonic() >= self._retry_at
         late = self._late.send() if is_due else []
         if not asked and not late and (self._answers or not is_due):
