@@ -42,7 +42,7 @@ class KeptSecrets(Struct, frozen=True, omit_defaults=True):
 
     users: bytes | None = None  # digests of users are keyed with it
     users_before: bytes | None = None  # they were before `users_since_ms`; None: with nothing
-    users_since_ms: int = 0
+    users_since_ms: int = 0  # 0: the directory is new, and has not met the store
     draws: bytes | None = None  # draws follow from it
     draws_before: bytes | None = None  # they did before `draws_since_ms`
     draws_since_ms: int = 0
@@ -65,9 +65,11 @@ class SecretsFile:
             OSError: it cannot be used.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        files = (USERS_FILE, KEY_FILE, OLD_KEY_FILE)
+        is_new = not any(self.path.with_name(name).exists() for name in (FILE, *files))
         keys = [self._earlier(name) for name in (KEY_FILE, OLD_KEY_FILE)]
-        kept = self.change(lambda kept: _taken_over(kept, *keys))
-        for name in (USERS_FILE, KEY_FILE, OLD_KEY_FILE):
+        kept = self.change(lambda kept: kept if is_new else _taken_over(kept, *keys))
+        for name in files:
             with suppress(OSError):
                 self.path.with_name(name).unlink(missing_ok=True)
         return kept

@@ -20,6 +20,8 @@ from telemetry.kept_secrets import SECRET_BYTES, KeptSecrets, SecretsFile, secre
 from telemetry.store import Client
 
 RATERS_FIELD = "raters_key"
+EVER_MS = 1
+"""Since when a new store has the secret that we gave it: nothing in it went by another."""
 NOBODY = 0
 """Digest of no user, and of one that cannot be told."""
 
@@ -29,7 +31,7 @@ class UnitSecrets(Struct, frozen=True):
 
     now: bytes
     before: bytes | None = None  # what they were hashed with; None: with nothing
-    since_ms: int = 0  # since when with `now`, in epoch milliseconds of this process
+    since_ms: int = 0  # since when with `now`, in epoch milliseconds of this process; 0: ever
 
 
 class StoreSecret:
@@ -59,17 +61,24 @@ class StoreSecret:
         """
         with self._lock:
             ours = self._units.now if self._units is not None else None
-        value = held or of_store(client, keys.SECRET, ours or _fresh())
+        offered = ours or _fresh()
+        value = held or of_store(client, keys.SECRET, offered)
         if value == self._value or not secret_in(value):
             return
+        is_ours = held is None and value == offered  # the store had none: it is new
+        kept = self._file.read()  # another process of ours may have given it
         with self._lock:
             ours = self._units.now if self._units is not None else None
             is_another = ours not in (None, value)
             if is_another:
                 self._before, self._since_ms = ours, int(time.time() * 1000)
+            elif kept.users == value:
+                self._before, self._since_ms = kept.users_before, kept.users_since_ms
+            elif not self._since_ms:
+                self._since_ms = EVER_MS if is_ours else int(time.time() * 1000)
             before, since_ms = self._before, self._since_ms
             self._value, self._units = value, UnitSecrets(value, before, since_ms)
-        told = {"users_before": before, "users_since_ms": since_ms} if is_another else {}
+        told = {"users_before": before, "users_since_ms": since_ms}
         self._file.keep(lambda kept: replace(kept, users=value, **told))
 
     @property

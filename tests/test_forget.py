@@ -535,6 +535,18 @@ def shop(
         yield found
 
 
+@pytest.fixture
+def shop_of_before(
+    provider: Provider, state_dir: Path, address: Address, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Sidecar]:
+    """Like `shop`, in a directory in which the version before kept the key that sealed."""
+    state_dir.mkdir(exist_ok=True)
+    (state_dir / "token.key").write_bytes(b"k" * 32)
+    with serving(configuration(provider, monkeypatch), state_dir, address) as found:
+        found.until(lambda: found.app.keeper.store_up)
+        yield found
+
+
 def call(shop: Sidecar, user: str | None, *, app: str = "shop", **more: Any) -> Any:
     headers = {"x-router-key": f"key-of-{app}", **more.pop("headers", {})}
     if user is not None:
@@ -806,9 +818,10 @@ def unkeyed(*parts: object) -> bytes:
 
 
 def test_running_units_keep_their_draw_over_the_change(
-    shop: Sidecar, client: Any, monkeypatch: pytest.MonkeyPatch
+    shop_of_before: Sidecar, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A user's day, an app's slot and two sessions that the last version stored."""
+    shop = shop_of_before
     monkeypatch.setattr(shared_draws, "LOOK_UP_S", 5.0)  # however busy the machine is
     app = shop.app.keeper.current.configuration.apps["shop"].digest
     call(shop, "zoe")
@@ -838,8 +851,9 @@ def test_running_units_keep_their_draw_over_the_change(
 
 
 def test_a_running_conversation_keeps_its_draw_over_the_change(
-    shop: Sidecar, client: Any, monkeypatch: pytest.MonkeyPatch
+    shop_of_before: Sidecar, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    shop = shop_of_before
     monkeypatch.setattr(shared_draws, "LOOK_UP_S", 5.0)
     call(shop, "zoe")
     app = shop.app.keeper.current.configuration.apps["shop"].digest

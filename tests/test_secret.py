@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import stat
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from conftest import Provider, endpoint, fake_store, serving
 
 from telemetry import keys
 from telemetry.kept_secrets import FILE, LOCK_FILE, KeptSecrets, SecretsFile
-from telemetry.secret import NOBODY, DrawsSecret, StoreSecret, raters_key
+from telemetry.secret import EVER_MS, NOBODY, DrawsSecret, StoreSecret, raters_key
 from telemetry.store import Address
 
 
@@ -244,3 +245,39 @@ def test_running_slots_keep_their_share_when_the_secret_of_draws_changes(
         assert all(now for now, then in zip(kept, in_sessions, strict=True) if then)
         assert shares(sidecar, "user") == before
         client.close()
+
+
+def test_in_a_new_store_nothing_went_by_another_secret(client: Any, tmp_path: Path) -> None:
+    """Neither by that of a version before: no unit is looked for under an earlier key."""
+    first, worker = users_of(tmp_path / "a"), users_of(tmp_path / "a")
+
+    worker.agree(client, None)
+    first.agree(client, client.get(keys.SECRET))
+
+    assert first.of_units.since_ms == worker.of_units.since_ms == EVER_MS
+    assert users_of(tmp_path / "a").of_units.since_ms == EVER_MS, "after a restart as well"
+
+
+def test_in_a_store_that_others_used_units_may_have_begun_by_another(
+    client: Any, tmp_path: Path
+) -> None:
+    began_ms = int(time.time() * 1000)
+    users_of(tmp_path / "a").agree(client, None)
+    joined = users_of(tmp_path / "b")
+
+    joined.agree(client, client.get(keys.SECRET))
+
+    assert joined.of_units.since_ms >= began_ms
+
+
+def test_in_a_directory_of_an_earlier_version_units_may_have_begun_by_none(
+    client: Any, tmp_path: Path
+) -> None:
+    began_ms = int(time.time() * 1000)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "token.key").write_bytes(b"k" * 32)
+    found = users_of(tmp_path / "a")
+
+    found.agree(client, None)
+
+    assert found.of_units.since_ms >= began_ms
