@@ -31,21 +31,29 @@ class Wakeup:
     _asked_at: float = -SUBSCRIBE_EVERY_S
 
     def wait(self, stop: threading.Event, *, at_least_s: float, at_most_s: float) -> bool:
-        """Wait `at_least_s`, then for news, but never beyond `at_most_s`; return whether any came.
+        """Wait for news, but never beyond `at_most_s`; return whether any came.
 
-        News that came before or during the first part counts: it ends the wait after it.
+        News that came before counts, and such as comes before `at_least_s` ends the wait then: who
+        sleeps first, and listens afterwards, wakes twice for each.
         """
-        ends = time.monotonic() + at_most_s
-        if stop.wait(at_least_s) or at_most_s <= at_least_s:
+        now = time.monotonic()
+        soonest, ends = now + at_least_s, now + at_most_s
+        if at_most_s <= at_least_s:
+            stop.wait(at_least_s)
             return False
+        is_new = False
         try:
             self._listen()
             if self._subscription is not None and self._hear(stop, ends):
-                return True
+                is_new = True
+                rest_s = soonest - time.monotonic()
+                if rest_s > 0 and not stop.wait(rest_s):
+                    self._hear(stop, 0.0)  # what came meanwhile is looked at with it
         except StoreErrors:
             self.close()
-        stop.wait(max(ends - time.monotonic(), 0.0))
-        return False
+        if not is_new:
+            stop.wait(max(ends - time.monotonic(), 0.0))
+        return is_new
 
     def rouse(self) -> None:
         """End a wait from another thread, which has set its `stop`: the subscription hangs up."""
