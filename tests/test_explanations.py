@@ -541,3 +541,17 @@ def test_a_decision_of_a_clock_that_is_ahead_is_not_waited_for() -> None:
 
     assert caught.value.code == "decision_not_kept"
     assert time.monotonic() - began < 10
+
+
+def test_an_answers_id_of_another_router_is_waited_for_until_its_call_is_folded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    token = Token(0, 0, 0, bytes(range(16)), 7, 0, 0, 0, 0, 0, 0, 0, 1.0, 0.0, 0.0)
+    told = iter([[], [], [[token.pack()]]])
+    monkeypatch.setattr("router.explain.desk.look_up", lambda *_, **__: next(told))
+    client: Any = None
+    desk = ExplainDesk([], client, n_shards=1, open_id=lambda said: token)
+
+    (meant,) = desk._meant("chatcmpl-7", configuration())
+
+    assert meant.nonce == token.nonce

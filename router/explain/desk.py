@@ -47,6 +47,8 @@ LEAST_CHARACTERS = len(PREFIX) + -(-(NONCE_AT + 1) * 8 // BITS_A_CHARACTER)
 """Of an id of a decision: with less all of a shard and key begin alike, or nearly so."""
 WRITTEN_S = 2.0
 """After so long a router has written a decision down where the others find it."""
+FOLDED_S = 0.5
+"""After so long the store knows mostly what names a decision that another router made."""
 AGAIN_S = 0.1
 Failures = (*StoreErrors, sqlite3.Error, ValueError, KeyError)
 
@@ -154,9 +156,11 @@ class ExplainDesk:
                 raise _too_short(name)
             token = self._open(name)
             return [_as_meant(token)]
-        found = self._by_reference(name, configuration)
-        if not found and beginning is not None:
-            found = self._by_beginning(beginning)
+        found = self._named(name, beginning, configuration)
+        ends_at = time.monotonic() + FOLDED_S
+        while not found and time.monotonic() < ends_at:
+            time.sleep(AGAIN_S)  # another router's may be about to be folded
+            found = self._named(name, beginning, configuration)
         if not found:
             raise RequestRejected(
                 "bad_decision_id" if name.startswith(PREFIX) else "decision_not_found",
@@ -164,6 +168,14 @@ class ExplainDesk:
                 "a short id that is known here",
                 param="decision_id",
             )
+        return found
+
+    def _named(
+        self, name: str, beginning: str | None, configuration: Configuration
+    ) -> list[MeantDecision]:
+        found = self._by_reference(name, configuration)
+        if not found and beginning is not None:
+            found = self._by_beginning(beginning)
         return found
 
     def _by_reference(self, name: str, configuration: Configuration) -> list[MeantDecision]:
