@@ -219,3 +219,28 @@ def test_an_event_whose_type_is_no_text_is_of_a_kind_that_nobody_knows(kind: str
         assert event is not None
         assert [event.is_error, event.says_something] == [False, False]
     assert not ResponsesEvent(type=json.loads(kind)).is_end
+
+
+@pytest.mark.parametrize("kind", ["{}", '[["image_url"]]', '{"image_url": 1}', "null", "1"])
+def test_a_part_whose_type_is_no_text_is_for_the_provider_to_judge(
+    sidecar: Sidecar, provider: Provider, kind: str
+) -> None:
+    parts = [{"type": json.loads(kind), "text": "image_url"}]
+
+    got = sidecar.chat("a", messages=[{"role": "user", "content": parts}])
+
+    assert got.status_code == 200, got.text
+    assert json.loads(provider.calls[-1].body)["messages"][0]["content"] == parts
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/messages"])
+def test_an_error_that_names_half_a_character_is_told_in_json(sidecar: Sidecar, path: str) -> None:
+    """The connection was cut instead, with a 500."""
+    metadata = f'{{"router_data_clas{HALF}": 1}}'
+    call = '"model": "a", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]'
+    said = f'{{{call}, "input": "x", "metadata": {metadata}}}'.encode()
+
+    got = sidecar.http.post(path, content=said)
+
+    assert got.status_code == 400, got.text
+    assert got.json()["error"]["param"] == f"metadata.router_data_clas{chr(0xD83D)}"

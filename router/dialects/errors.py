@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -212,7 +213,7 @@ def _response_error(code: Any, message: Any, param: Any, number: int) -> bytes:
     """
     told = {"code": code, "message": message, "param": param}
     said = {"type": "error", **told, "sequence_number": number, "error": {"type": "error", **told}}
-    return b"event: error\ndata: " + msgspec.json.encode(said) + b"\n\n"
+    return b"event: error\ndata: " + _encoded(said) + b"\n\n"
 
 
 def error_body(
@@ -228,7 +229,15 @@ def error_body(
     if dialect is Dialect.MESSAGES:
         kind = MESSAGES_KINDS.get(status, "invalid_request_error" if status < 500 else "api_error")
         error = {"type": kind, "message": message, "param": param, "code": code, **more}
-        return msgspec.json.encode({"type": "error", "error": error})
+        return _encoded({"type": "error", "error": error})
     kind = OPENAI_KINDS.get(status, "invalid_request_error" if status < 500 else "api_error")
     error = {"message": message, "type": kind, "param": param, "code": code, **more}
-    return msgspec.json.encode({"error": error})
+    return _encoded({"error": error})
+
+
+def _encoded(said: dict[str, Any]) -> bytes:
+    """Return it in JSON; half a character that a caller wrote goes back as it was written."""
+    try:
+        return msgspec.json.encode(said)
+    except UnicodeEncodeError:
+        return json.dumps(said).encode()

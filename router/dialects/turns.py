@@ -85,6 +85,7 @@ def _holds_part(content: Any, kinds: frozenset[str]) -> bool:
     for part in content:
         if not isinstance(part, dict):
             continue
-        if part.get("type") in kinds or _holds_part(part.get("content"), kinds):
+        kind = part.get("type")
+        if (isinstance(kind, str) and kind in kinds) or _holds_part(part.get("content"), kinds):
             return True
     return False
