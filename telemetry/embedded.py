@@ -105,8 +105,13 @@ class PrivateServer:
             os.waitpid(int((self.directory / PID_FILE).read_text()), os.WNOHANG)
 
     def is_up(self) -> bool:
-        """Return whether the server answers; while it still loads its file it does not."""
-        return self._say(b"PING\r\n").startswith(b"+PONG")
+        """Return whether the server answers; while it still loads its file it does not.
+
+        One that cannot write to its disk refuses even a ping, in words of its own: it is there,
+        and to be ended like any other.
+        """
+        answer = self._say(b"PING\r\n")
+        return bool(answer) and not answer.startswith(b"-LOADING")
 
     def _say(self, command: bytes) -> bytes:
         """Return the server's first word on a command; empty where it has none.

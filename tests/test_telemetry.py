@@ -456,6 +456,26 @@ def test_the_private_server_is_shared_and_ends_with_its_last_user(state_dir: Pat
     assert not first.is_up()
 
 
+def test_a_server_that_cannot_write_is_there_and_ends_with_its_last_user(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It refuses a ping like a write, and stayed behind."""
+    server = PrivateServer(state_dir / "store")
+    say = server._say
+
+    def full(command: bytes) -> bytes:
+        answer = say(command)
+        return b"-MISCONF No space left" if answer.startswith(b"+PONG") else answer
+
+    monkeypatch.setattr(server, "_say", full)
+    with server:
+        while not say(b"PING\r\n").startswith(b"+PONG"):
+            time.sleep(0.01)
+        assert not server.revive()
+
+    assert not say(b"PING\r\n")
+
+
 def test_the_private_server_keeps_what_it_had(state_dir: Path) -> None:
     for expected in (1, 2):
         with PrivateServer(state_dir / "store") as server:
