@@ -133,12 +133,19 @@ def variants(decided: Decision) -> list[Decision]:
         structs.replace(plan, relaxed=(Limit.LATENCY,)),
     ]
     held = StoredDraw(a.digest, 0.5, 1, 1, Step.SAMPLE)
-    return [
-        decided,
+    differing = [
         *(structs.replace(decided, context=each) for each in contexts),
         *(
             structs.replace(decided, plan=each, context=structs.replace(context, route=each.route))
             for each in plans
+        ),
+    ]
+    return [
+        decided,
+        *differing,
+        *(
+            structs.replace(each, held=held, plan=structs.replace(each.plan, drawing=None))
+            for each in differing
         ),
         structs.replace(decided, held=held),
         structs.replace(decided, held=held, stands_in_for=b),

@@ -49,9 +49,36 @@ class _Kinds:
 
     def __init__(self, _: Beliefs) -> None:
         self._known: dict[tuple[object, ...], DecisionKind] = {}
+        self._followed: dict[tuple[object, ...], tuple[tuple[object, ...], DecisionKind]] = {}
 
     def of(self, decision: Decision) -> DecisionKind:
-        """Return the kind of a decision that has no story of its own."""
+        """Return the kind of a decision that has no story of its own.
+
+        One that follows a stored draw is known by its route as a whole, where that is not made
+        for each call.
+        """
+        context, plan = decision.context, decision.plan
+        route = plan.route
+        if decision.held is None or plan.drawing is not None or context.claims:
+            return self._of(decision)
+        held = (
+            *(route, context.caller.app, context.standing, context.policy, context.role),
+            *(context.strategy, context.choices, context.eligibility, context.task.found_by),
+            *(plan.eligibility, plan.step),
+        )
+        key = (
+            *map(id, held),
+            *(context.task.name, context.task_index, context.category, context.release),
+            *(context.explore, context.hints.profile, plan.drawn.index, plan.propensity >= HALF),
+        )
+        found = self._followed.get(key)
+        if found is None:
+            if len(self._followed) >= MAX_KINDS:
+                self._followed.clear()
+            found = self._followed[key] = held, self._of(decision)
+        return found[1]
+
+    def _of(self, decision: Decision) -> DecisionKind:
         context, plan = decision.context, decision.plan
         route, drawing = plan.route, plan.drawing
         held = (
