@@ -27,6 +27,7 @@ from conftest import (
     serving,
 )
 
+from router.beliefs import keeper
 from router.config import watch
 from router.config.compiled import compile_text
 from router.config.reload import take
@@ -36,6 +37,9 @@ from router.endpoints.health import Health
 from router.errors import ConfigError
 from telemetry.events import Result
 from telemetry.store import Address
+
+PACE_S, LOOK_S, STILL_S = keeper.LOOK_EVERY_S, watch.LOOK_EVERY_S, watch.STILL_S
+"""As they are in service."""
 
 
 @pytest.fixture(autouse=True)
@@ -364,6 +368,29 @@ def test_breakers_follow_their_endpoints_and_a_new_key_gets_another_chance(
     health.end(of_b, Result.OK, 0.6)
     health.follow(catalog(endpoint(provider, "c")), 0.1)
     assert not health.breakers
+
+
+def test_an_idle_sidecar_takes_a_change_within_two_seconds_and_no_file_that_is_being_written(
+    monkeypatch: pytest.MonkeyPatch, provider: Provider, tmp_path: Path
+) -> None:
+    """It looks as often as the thread that looks at the store has nothing else to do."""
+    monkeypatch.setattr(watch, "LOOK_EVERY_S", LOOK_S)
+    monkeypatch.setattr(watch, "STILL_S", STILL_S)
+    file = tmp_path / "pointsman.yaml"
+    file.write_text(yaml.safe_dump(entries(provider, "a")))
+    running = compile_text(file.read_text(), file="t")
+    watched = WatchedFile(file, running, tmp_path)
+    looks = iter(n * PACE_S for n in range(100))
+    for _ in range(5):
+        assert watched.look(changed_at := next(looks), running) is None
+
+    for n in range(4):  # at every look it is longer
+        file.write_text(yaml.safe_dump(entries(provider, "a", "b")) + n * "#")
+        assert watched.look(changed_at := next(looks), running) is None
+    file.write_text(yaml.safe_dump(entries(provider, "a", "b")))
+    taken_at = next(at for at in looks if watched.look(at, running) is not None)
+
+    assert taken_at - changed_at <= 2.0
 
 
 def test_an_idle_file_is_looked_at_once_a_second_and_read_once(

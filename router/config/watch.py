@@ -26,8 +26,9 @@ log = structlog.get_logger()
 
 LOOK_EVERY_S = 0.75
 """So that each look of the thread that looks at the store, every .8 s, looks at the file."""
-STILL_S = 1.0
-"""A file whose size and time stood still so long is not being written any more."""
+STILL_S = 0.75
+"""A file whose size and time stood still so long, from one look to the next, is not being written
+any more: so a change is taken within two looks."""
 MAX_SHOWN = 100
 """Errors that are kept and shown; the log has all of them."""
 KEPT_FILE = "configuration.json"
