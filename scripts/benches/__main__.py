@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--rounds", type=bounded(1, 100, int), default=5, help="of http")
     add("--seconds", type=bounded(0.5, 3600, float), help="of http: 3 each (mix: 20); idle: 300")
     add("--mix", choices=["fixed", "ordinary"], default="fixed", help="of http: which traffic")
-    add("--peer", choices=["litellm", "portkey"], action="append", help="of http, fixed: also")
+    add("--peer", choices=["litellm", "portkey"], action="append", help="of http (fixed): a peer")
     add("--arms", type=bounded(2, 1000, int), default=10, help="of draw: endpoints")
     add("--endpoints", type=bounded(2, 1000, int), default=10, help="of decide")
     add("--calls-per-s", type=bounded(0.1, 1000, float), default=10.0, help="of lookup")
