@@ -101,6 +101,10 @@ class EventStream(AnswerStream):
         events = None if self.unreadable else self._splitter.whole(data)
         if events is None:
             return self._feed_parts(data)
+        if len(events) == 1:  # most often
+            (event,) = events
+            is_passed = self._goes_on(event) or not (self._read(event) or self.unreadable)
+            return data if is_passed else b""
         passed = []  # nearly always all of them, as they came
         for event in events:
             if self._goes_on(event):

@@ -119,7 +119,8 @@ class StreamedAnswer:
         passed = source.feed(chunk)
         if self._keeps:
             self._keep(passed)
-        self._tell_ids()
+        if stream.id is not self._told_id or stream.container is not self._told_container:
+            self._tell_ids()
         has_end = stream.done or stream.unreadable or stream.told
         if has_end or not self._exchange.part_now(passed):
             self._untold = passed

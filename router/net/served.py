@@ -220,7 +220,10 @@ class ServedExchange(Exchange):
             return not data
         if data:
             if not (way.is_gone or self.complete):
-                self._write(data, b"")
+                if self._is_chunked:
+                    way.write(b"%x\r\n%b\r\n" % (len(data), data))
+                else:
+                    self._write(data, b"")
             self.n_parts += 1
         return True
 
