@@ -33,6 +33,7 @@ from redis.retry import Retry
 from typer.testing import CliRunner
 from typer.testing import Result as Said
 
+from bandit.decay import TICKS_PER_HALF_LIFE
 from router import server
 from router.cli import app
 from router.config.compiled import compile_text
@@ -554,6 +555,8 @@ def learner(state_dir: Path, address: Address) -> Iterator[Learner]:
 
 
 ROUTED = {"default": {"mode": "route", "strategy": "learn"}}
+A_TICK = 1 - 2 ** (-1 / TICKS_PER_HALF_LIFE) + 0.01
+"""What a row may have lost within the tick by which evidence fades, and by rounding of weights."""
 LEARN = {"learn": {"objective": "quality", "incumbent": "none"}}
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import LEARN, Provider, Reply, Sidecar, answer, endpoint, learning, serving
+from conftest import A_TICK, LEARN, Provider, Reply, Sidecar, answer, endpoint, learning, serving
 from conversations import Turn, ask, said, user
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -53,8 +53,6 @@ from workers.observer.rewards import Memory, ObservedCall, derive
 
 OLD = json.loads((Path(__file__).parent / "data" / "store_of_schema_7.json").read_text())
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
-A_DAY = 0.04
-"""What a row may have lost by the end of its day: evidence halves in 21 days, from midnight on."""
 NOW_MS = 20_000 * DAY_MS + 5 * HOUR_MS
 TASK, APP = 3, 1
 CHEAP, DEAR = 10, 11
@@ -527,12 +525,12 @@ def test_retries_of_the_router_are_in_the_chain_of_the_endpoint_asked_first(
     assert (booked["first_endpoint"][further] == a).all(), "b answers at once"
     assert booked["added_ms"][of_a & (executed == b)].min() >= 40
     assert not booked["added_ms"][~further].any()
-    assert at_a[C.CALLS] == pytest.approx((executed[~further] == a).sum(), rel=A_DAY)
-    assert at_a[C.N_MORE] == pytest.approx(of_a.sum(), rel=A_DAY)
-    assert at_a[C.MORE_NANO] == pytest.approx(booked["cost_nano"][of_a].sum(), rel=A_DAY)
-    assert at_a[C.MORE_MS] == pytest.approx(booked["added_ms"][of_a].sum(), rel=A_DAY)
+    assert at_a[C.CALLS] == pytest.approx((executed[~further] == a).sum(), rel=A_TICK)
+    assert at_a[C.N_MORE] == pytest.approx(of_a.sum(), rel=A_TICK)
+    assert at_a[C.MORE_NANO] == pytest.approx(booked["cost_nano"][of_a].sum(), rel=A_TICK)
+    assert at_a[C.MORE_MS] == pytest.approx(booked["added_ms"][of_a].sum(), rel=A_TICK)
     assert at_b.keys() == {C.CALLS}
-    assert at_b[C.CALLS] == pytest.approx((executed[~further] == b).sum(), rel=A_DAY)
+    assert at_b[C.CALLS] == pytest.approx((executed[~further] == b).sum(), rel=A_TICK)
     assert row.calls_after > 0.5
     assert {r["endpoint"]: r["calls_after"] > 0 for r in shown} == {"a": True, "b": False}
 
@@ -559,9 +557,9 @@ def test_the_app_s_own_repeat_is_in_the_chain_of_its_first_call(
         sidecar.until(lambda: C.REPEATS in chained(sidecar, "a"), within_s=30)
         found = chained(sidecar, "a")
 
-    assert found[C.CALLS] == pytest.approx(2, rel=A_DAY)
-    assert found[C.REPEATS] == found[C.N_AGAIN] == pytest.approx(1, rel=A_DAY)
-    assert found[C.AGAIN_NANO] == pytest.approx(20_000, rel=A_DAY)
+    assert found[C.CALLS] == pytest.approx(2, rel=A_TICK)
+    assert found[C.REPEATS] == found[C.N_AGAIN] == pytest.approx(1, rel=A_TICK)
+    assert found[C.AGAIN_NANO] == pytest.approx(20_000, rel=A_TICK)
     assert found[C.AGAIN_MS] >= 40
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import LEARN, Provider, endpoint, learning, serving
+from conftest import A_TICK, LEARN, Provider, endpoint, learning, serving
 from hypothesis import given
 from hypothesis import strategies as st
 from test_alarms import BEGAN_MS, judged, reader_of
@@ -253,16 +253,16 @@ def test_a_new_version_widens_its_task_and_keeps_labels_apart_by_epoch(world: Wo
     assert world.name("big", "v2")
 
     labels, n, mean, sd = cell(world.beliefs())
-    assert (before[0], before[1]) == pytest.approx((400, 400), rel=0.04)
+    assert (before[0], before[1]) == pytest.approx((400, 400), rel=A_TICK)
     assert n == pytest.approx(MOST_PRIOR_N)
-    assert labels == pytest.approx(MOST_PRIOR_N, rel=0.04)
+    assert labels == pytest.approx(MOST_PRIOR_N, rel=A_TICK)
     assert max(labels, n) <= MOST_PRIOR_N + 1e-9
     assert mean == pytest.approx(before[2], abs=0.05)
     assert sd > 2 * before[3]
     assert cell(world.beliefs(), task="chat")[1] == pytest.approx(chat_before[1])
     world.label(30, 0.2, epoch=1)
     world.label(10, 1.0)  # late ones, of decisions from before
-    assert cell(world.beliefs())[1] == pytest.approx(MOST_PRIOR_N + 30, rel=0.04)
+    assert cell(world.beliefs())[1] == pytest.approx(MOST_PRIOR_N + 30, rel=A_TICK)
     rows = cells.of_family(world.rows(), Family.QUALITY)
     code = rows.keys["category"] == digest8("task", "code")
     found = dict(
@@ -355,8 +355,8 @@ def test_what_changed_is_told_once_with_its_evidence_and_shown(world: World) -> 
         "v1",
     )
     assert told["at_ms"] == world.now_ms
-    assert told["observations"]["a"] == pytest.approx([400, 50], rel=0.04)
-    assert told["observations"]["b"] == pytest.approx([6, 5.5], rel=0.05)
+    assert told["observations"]["a"] == pytest.approx([400, 50], rel=A_TICK)
+    assert told["observations"]["b"] == pytest.approx([6, 5.5], abs=6 * A_TICK + 0.05)
     (line,) = prompt_lines(prompt_rows(world.prompts.known))
     assert "v2 instead of v1, named by big" in line
     assert f"a 50 of {told['observations']['a'][0]:.0f}" in line
@@ -370,15 +370,15 @@ def test_an_app_that_goes_by_its_own_labels_follows_the_epoch_of_the_task(world:
     world.call("small", 40)
     world.label(400, 0.8)
     world.label(300, 0.4, app="small")
-    assert cell(world.beliefs(), outlook=1)[1] == pytest.approx(300, rel=0.04)
+    assert cell(world.beliefs(), outlook=1)[1] == pytest.approx(300, rel=A_TICK)
     assert share_of_calls(world.beliefs(), "big", "code") == pytest.approx(0.6)
     world.name("big", "v1")
 
     world.name("big", "v2")
 
-    assert cell(world.beliefs(), outlook=1)[1] == pytest.approx(50, rel=0.04)
+    assert cell(world.beliefs(), outlook=1)[1] == pytest.approx(50, rel=A_TICK)
     world.label(20, 0.9, app="small", epoch=1)
-    assert cell(world.beliefs(), outlook=1)[1] == pytest.approx(70, rel=0.04)
+    assert cell(world.beliefs(), outlook=1)[1] == pytest.approx(70, rel=A_TICK)
 
 
 def test_labels_of_an_epoch_that_is_not_known_yet_mix_with_nothing(world: World) -> None:
@@ -389,7 +389,7 @@ def test_labels_of_an_epoch_that_is_not_known_yet_mix_with_nothing(world: World)
 
     beliefs = world.beliefs()
 
-    assert cell(beliefs)[1] == pytest.approx(70, rel=0.04)
+    assert cell(beliefs)[1] == pytest.approx(70, rel=A_TICK)
     assert beliefs.epochs == {"code": 3}
     assert beliefs.regime("code", 0) == 3 << EPOCH_BITS
     assert beliefs.regime("chat", 0) == 0
