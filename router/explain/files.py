@@ -31,7 +31,7 @@ log = structlog.get_logger()
 PIECES = 32
 """Of so many the bound is made: about that share of it is deleted at once."""
 LEAST_PIECE_BYTES = 1 << 16
-OPEN_S = 5.0
+OPEN_S = 30.0
 """A piece that is written to stays open for so long: to open and close one costs as much as some
 hundred decisions."""
 BUSY_S = 0.5
@@ -43,9 +43,11 @@ SUFFIX = ".sqlite"
 DAMAGED = ".damaged"
 LEFT_BEHIND = ("", "-wal", "-shm")
 _TABLES = """
+-- A part lies behind the one before it, and only its digest where that belongs: in the order of
+-- digests each would touch a page of its own. Pieces of before have them so, and are kept.
 create table if not exists batch (second integer, rows blob);
 create index if not exists by_second on batch (second);
-create table if not exists part (digest blob primary key, body blob) without rowid;
+create table if not exists part (digest blob primary key, body blob);
 """
 
 
