@@ -598,7 +598,7 @@ def test_an_unexpected_error_inside_a_stream_is_told_in_band(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     provider.on("a", Reply(chunks=chunks(*["w"] * 5), chunk_delay_s=0.05))
-    _break(monkeypatch, "router.dispatch.stream.StreamedAnswer._keep")
+    _break(monkeypatch, "router.dispatch.stream.StreamedAnswer._take")
     got = sidecar.chat(model="a", stream=True)
     assert got.text.endswith("\n\n")
     last = got.text.strip().split("\n\n")[-1]

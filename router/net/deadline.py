@@ -19,8 +19,9 @@ from weakref import WeakKeyDictionary, ref
 
 TICK_S = 0.05
 """The shortest limits are a second."""
-EARLY_S = 0.001
-"""By so much a timer of the loop, which counts milliseconds, may come early."""
+LATE_S = TICK_S / 2
+"""So much after a limit it is looked at: who leaves when the time is up that the caller gave us
+has left by then, and is no answer that did not come."""
 IDLE_TICK_S = 1.0
 """Idle connections wait for minutes, and there may be thousands."""
 
@@ -62,7 +63,7 @@ class Clock:
         if self._look is not None:
             self._look.cancel()
         now = time.monotonic()
-        wait_s = max(due_at - now + EARLY_S, self._tick_s)
+        wait_s = max(due_at - now + LATE_S, self._tick_s)
         self._in_time = now + wait_s - self._tick_s
         self._look = asyncio.get_running_loop().call_later(wait_s, self._ring_due)
 
