@@ -82,7 +82,8 @@ class Chaos:
     _later: list[tuple[float, int, bytes]] = field(default_factory=list)
     _seen: dict[int, float] = field(default_factory=dict)
     _frozen: tuple[int, float] | None = None
-    _up_killed: bool = False
+    _up_killed: bool = False  # or its first router, without which it ends as it is meant to
+    _served: bool = False  # since `up` was started
     _waits: bool = True  # with the next kill, until the router is there
     _next_freeze: int = FREEZE_EVERY // 2
 
@@ -122,11 +123,14 @@ class Chaos:
         Raises:
             DidNotStart: `up` ended, and nobody had killed it.
         """
-        if self.stack.processes[UP].poll() is not None:
-            if not self._up_killed:
-                raise DidNotStart(f"up ended by itself:\n{self.stack.log(UP)}")
-            if not listens(self.port):  # its router ends a moment later
-                self._up_killed = not self.stack.revive(UP)
+        code = self.stack.processes[UP].poll()
+        if code is None:
+            self._served = self._served or listens(self.port)
+        elif not self._up_killed:
+            raise DidNotStart(f"up ended by itself, exit code {code}:\n{self.stack.log(UP)}")
+        elif not listens(self.port):  # its router ends a moment later
+            self._up_killed = not self.stack.revive(UP)
+            self._served = False
         self.stack.revive(SECOND)
         self.look()
 
@@ -160,7 +164,7 @@ class Chaos:
             os.kill(self.rng.choice(by_kind[kind]), signal.SIGKILL)
         except ProcessLookupError:
             return False
-        self._up_killed |= kind == "up"
+        self._up_killed |= kind == "up" or (kind == "router" and not self._served)
         self.counts.kills += 1
         self.counts.killed[kind] = self.counts.killed.get(kind, 0) + 1
         return True
