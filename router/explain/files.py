@@ -43,11 +43,12 @@ SUFFIX = ".sqlite"
 DAMAGED = ".damaged"
 LEFT_BEHIND = ("", "-wal", "-shm")
 _TABLES = """
--- A part lies behind the one before it, and only its digest where that belongs: in the order of
--- digests each would touch a page of its own. Pieces of before have them so, and are kept.
 create table if not exists batch (second integer, rows blob);
 create index if not exists by_second on batch (second);
 create table if not exists part (digest blob primary key, body blob);
+"""
+"""A part lies behind the one before it, and only its digest in the order of digests: with its body
+each would touch a page of its own. Pieces of earlier versions have it so, and are kept as they are.
 """
 
 
